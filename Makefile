@@ -1,0 +1,38 @@
+# Everything here needs only Python (3.11 or newer) and make: each target sets itself up.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: demo test lint bench clean
+
+# The stamps are remade when what is installed could have changed.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/.installed
+	@mkdir -p out
+	$(BIN)/persianrug solve --p 0.045 --ratio 0.25 --measure
+	$(BIN)/persianrug solve --data examples/data/pbmc68k_reduced.npz --ratio 0.5 --measure
+	$(BIN)/persianrug weave --n-sparse 512 --ratio 0.25 --out out/rug.png
+	$(BIN)/persianrug weave --n-sparse 765 --ratio 0.25 --out out/rug-765.png
+	@echo "Pictures: out/rug.png out/rug-765.png"
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) out dist

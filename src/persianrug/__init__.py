@@ -1,0 +1,73 @@
+"""Sparse data through a narrow linear bottleneck, solved.
+
+import persianrug as pr
+
+source = pr.SparseUniform(p=0.045)
+rug = pr.Rug(n_sparse=8192, n_dense=2048, seed=0)
+model = pr.Autoencoder(rug, pr.ReLU()).tune(source)
+model.law(source)      # predicted loss per feature
+model.measure(source)  # measured loss, with its standard error
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from persianrug.autoencoder import Autoencoder, Measurement, load
+    from persianrug.decoders import Decoder, Linear, ReLU
+    from persianrug.encoders import Dense, Encoder, Gaussian, Rug, noise_level
+    from persianrug.files import read_rows
+    from persianrug.sources import (
+        Empirical,
+        Source,
+        SparseConstant,
+        SparseExponential,
+        SparseGaussian,
+        SparseHalfNormal,
+        SparseUniform,
+    )
+
+__all__ = [
+    "Autoencoder",
+    "Decoder",
+    "Dense",
+    "Empirical",
+    "Encoder",
+    "Gaussian",
+    "Linear",
+    "Measurement",
+    "ReLU",
+    "Rug",
+    "Source",
+    "SparseConstant",
+    "SparseExponential",
+    "SparseGaussian",
+    "SparseHalfNormal",
+    "SparseUniform",
+    "load",
+    "noise_level",
+    "read_rows",
+]
+
+__version__ = _version("persianrug")
+
+_MODULES = ("autoencoder", "decoders", "encoders", "files", "sources")
+
+
+# Names are imported when first used. PyTorch takes seconds to import, which a command that only prints its
+# help, or an error, should not.
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for module in _MODULES:
+            found = vars(importlib.import_module(f"persianrug.{module}"))
+            if name in found:
+                globals()[name] = found[name]
+                return found[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

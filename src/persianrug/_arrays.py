@@ -1,0 +1,64 @@
+"""PyTorch tensors or NumPy arrays in, the same kind out; and work done in chunks that stay in cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+Array = TypeVar("Array", torch.Tensor, np.ndarray)
+
+# A chunk of rows this large stays in a core's second-level cache between the passes over it. At 1024 x 8192
+# float32 this halves the time of encode + decode; 1 to 8 MiB do equally well.
+_CHUNK_BYTES = 2 << 20
+
+
+def as_tensor(name: str, array: torch.Tensor | np.ndarray, last: int | None = None) -> torch.Tensor:
+    """View `array` as a float32 or float64 tensor whose last axis has length `last`.
+
+    Raises
+    ------
+    ValueError
+        If it is neither a tensor nor an array, has another dtype, no axis, or another length.
+    """
+    if isinstance(array, np.ndarray):
+        if array.dtype not in (np.float32, np.float64):
+            raise ValueError(f"{name} has dtype {array.dtype}; allowed: float32, float64")
+        # from_numpy takes neither negative strides, nor foreign byte order, nor (without a warning) arrays
+        # that must not be written to; such arrays are copied.
+        plain = array.flags.writeable and array.dtype.isnative and all(s >= 0 for s in array.strides)
+        tensor = torch.from_numpy(array if plain else np.array(array, dtype=array.dtype.newbyteorder("=")))
+    elif isinstance(array, torch.Tensor):
+        if array.dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"{name} has dtype {array.dtype}; allowed: torch.float32, torch.float64")
+        tensor = array
+    else:
+        raise ValueError(f"{name} is a {type(array).__name__}; allowed: a torch.Tensor or a numpy.ndarray")
+    if tensor.ndim == 0 or (last is not None and tensor.shape[-1] != last):
+        wanted = "at least one axis" if last is None else f"(..., {last})"
+        raise ValueError(f"{name} has shape {tuple(tensor.shape)}; allowed: {wanted}")
+    return tensor
+
+
+def like(original: Array, tensor: torch.Tensor) -> Array:
+    """Return `tensor` as the kind of array that `original` is."""
+    return tensor.numpy() if isinstance(original, np.ndarray) else tensor
+
+
+def map_rows(function: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor, width: int) -> torch.Tensor:
+    """Apply `function`, which maps (rows, k) to (rows, width), to the last axis of `rows`.
+
+    On the CPU the rows go through in chunks that stay in cache. Where a gradient is wanted, or on another
+    device, they go through at once.
+    """
+    flat = rows.reshape(-1, rows.shape[-1])
+    step = max(1, _CHUNK_BYTES // (max(width, rows.shape[-1]) * rows.element_size()))
+    if rows.device.type != "cpu" or len(flat) <= step or (rows.requires_grad and torch.is_grad_enabled()):
+        out = function(flat)
+    else:
+        out = flat.new_empty(len(flat), width)
+        for start in range(0, len(flat), step):
+            out[start : start + step] = function(flat[start : start + step])
+    return out.reshape(*rows.shape[:-1], width)

@@ -1,0 +1,54 @@
+"""Checks of arguments, in one voice: what was given, and what is allowed."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable
+
+
+def probability(name: str, value: float) -> float:
+    """Return `value` as a float in (0, 1], or raise ValueError."""
+    number = finite(name, value, "a number in (0, 1]")
+    if not 0 < number <= 1:
+        raise ValueError(f"{name} is {value}; allowed: a number in (0, 1]")
+    return number
+
+
+def positive(name: str, value: float) -> float:
+    """Return `value` as a finite float above 0, or raise ValueError."""
+    number = finite(name, value, "a finite number > 0")
+    if number <= 0:
+        raise ValueError(f"{name} is {value}; allowed: a finite number > 0")
+    return number
+
+
+def finite(name: str, value: float, allowed: str = "a finite number") -> float:
+    """Return `value` as a finite float, or raise ValueError."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{name} is {value!r}; allowed: {allowed}")
+    return number
+
+
+def integer(name: str, value: int, low: int, high: int | None = None) -> int:
+    """Return `value` as an int in [low, high], or raise ValueError."""
+    allowed = f"an integer >= {low}" if high is None else f"an integer from {low} to {high}"
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} is {value!r}; allowed: {allowed}") from None
+    if number < low or (high is not None and number > high):
+        raise ValueError(f"{name} is {number}; allowed: {allowed}")
+    return number
+
+
+def one_of(name: str, value: str, allowed: Iterable[str]) -> str:
+    """Return `value` if it is one of `allowed`, or raise ValueError."""
+    allowed = list(allowed)
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
+    return value

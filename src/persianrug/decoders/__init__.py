@@ -1,0 +1,33 @@
+"""Decoders: in each file one decoder, how it is tuned, and its law."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from persianrug import _checks
+from persianrug.decoders._base import Decoder
+from persianrug.decoders.linear import Linear
+from persianrug.decoders.relu import ReLU
+
+__all__ = ["DECODERS", "Decoder", "Linear", "ReLU", "from_recipe"]
+
+DECODERS: dict[str, type[Linear] | type[ReLU]] = {decoder.name: decoder for decoder in (Linear, ReLU)}
+"""Decoders by name."""
+
+
+def from_recipe(recipe: dict[str, Any]) -> Decoder:
+    """The decoder of a recipe.
+
+    Raises
+    ------
+    ValueError
+        If the recipe names no decoder known here, or its parameters are not what that one takes.
+    """
+    name = _checks.one_of("decoder", recipe.get("name", ""), DECODERS)
+    parameters = {key: value for key, value in recipe.items() if key != "name"}
+    try:
+        return DECODERS[name](**parameters)
+    except TypeError:
+        raise ValueError(
+            f"recipe of decoder {name} has {sorted(parameters)}; allowed: its own parameters"
+        ) from None

@@ -1,0 +1,93 @@
+"""What every decoder of one feature at a time has: a way to be tuned, a risk, and hence a law."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from persianrug import _checks
+from persianrug.encoders import Encoder
+from persianrug.energy import energy
+from persianrug.sources import Source
+
+# An encoder whose features differ has its interference sorted into this many groups of equal count.
+_MOST_LEVELS = 32
+
+
+class Decoder(ABC):
+    """An estimate of each feature from y = x + sigma z, elementwise.
+
+    `risk` is the law of a decoder at one noise level; its losses at a finite or an infinite number of features
+    are averages of it over the levels that an encoder makes.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def tune(self, source: Source, sigma: ArrayLike) -> Self:
+        """The decoder of this kind with the least risk on the source.
+
+        Parameters
+        ----------
+        source : Source
+        sigma : float or array (k,)
+            Standard deviation of the interference, or those of k groups of equally many features.
+
+        Raises
+        ------
+        ValueError
+            If sigma is negative or not finite.
+        """
+
+    @abstractmethod
+    def risk(self, source: Source, sigma: ArrayLike) -> NDArray[np.float64]:
+        """Expected squared error of a feature at noise sigma, an array (...) of numbers >= 0."""
+
+    @abstractmethod
+    def __call__(self, y: Float[Tensor, "*batch n_sparse"]) -> Float[Tensor, "*batch n_sparse"]:
+        """Decode an unbiased estimate y."""
+
+    @abstractmethod
+    def recipe(self) -> dict[str, Any]:
+        """What the decoder is made from, as a JSON object."""
+
+    def limit(self, source: Source, encoder: Encoder) -> float:
+        """Predicted loss per feature for n_sparse -> infinity at the encoder's interference."""
+        return float(self.risk(source, noise_levels(source, encoder)).mean())
+
+    def law(self, source: Source, encoder: Encoder) -> float:
+        """Predicted loss per feature at the encoder's n_sparse: the risk, averaged over the energy."""
+        spread = energy(source, encoder.n_sparse)
+        sigma = np.sqrt(spread.nodes * interference_levels(encoder)[:, None])
+        return float((self.risk(source, sigma) @ spread.weights).mean())
+
+
+def interference_levels(encoder: Encoder) -> NDArray[np.float64]:
+    """The encoder's interference, as at most 32 levels of (nearly) equally many features each."""
+    levels = np.sort(np.atleast_1d(encoder.interference))
+    if len(levels) > _MOST_LEVELS:
+        levels = np.array([group.mean() for group in np.array_split(levels, _MOST_LEVELS)])
+    return levels
+
+
+def noise_levels(source: Source, encoder: Encoder) -> NDArray[np.float64]:
+    """Standard deviations of the encoder's interference in the limit, as `interference_levels`."""
+    return np.sqrt(source.variance * interference_levels(encoder))
+
+
+def checked_sigma(sigma: ArrayLike) -> NDArray[np.float64]:
+    """Sigma as a float64 array (k,), or ValueError."""
+    levels = np.atleast_1d(np.asarray(sigma, dtype=np.float64))
+    if not np.isfinite(levels).all() or (levels < 0).any():
+        raise ValueError(f"sigma is {levels}; allowed: finite numbers >= 0")
+    return levels
+
+
+def affine_parameters(gain: float, bias: float) -> tuple[float, float]:
+    """Gain and bias as finite floats, or ValueError."""
+    return _checks.finite("gain", gain), _checks.finite("bias", bias)

@@ -1,0 +1,124 @@
+"""The rectified decoder of the toy model, and the paper's law."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr
+from torch import Tensor
+
+from persianrug._quadrature import normal_pdf, rectified_first, rectified_second, standardised
+from persianrug.decoders._base import Decoder, affine_parameters, checked_sigma
+from persianrug.sources import Source
+
+
+@dataclass(frozen=True)
+class ReLU(Decoder):
+    """x_hat = max(gain y + bias, 0), with y the unbiased centred estimate."""
+
+    gain: float = 1.0
+    bias: float = 0.0
+
+    name = "relu"
+
+    def __post_init__(self) -> None:
+        gain, bias = affine_parameters(self.gain, self.bias)
+        object.__setattr__(self, "gain", gain)
+        object.__setattr__(self, "bias", bias)
+
+    def tune(self, source: Source, sigma: ArrayLike) -> ReLU:
+        """Minimise the risk over gain and bias, to 1e-9 relative.
+
+        Written gain (y - t)_+ with the threshold t = -bias / gain, the best gain for a given t is a least
+        squares fit, N(t) / D(t) with N = E[x (y - t)_+] and D = E[(y - t)_+^2]. So one number is searched for:
+        on a grid, whose best cell is then refined.
+        """
+        levels = checked_sigma(sigma)
+        thresholds = _threshold_grid(source, levels)
+        overlap, power = self._moments(source, levels, thresholds)
+        # What the fit explains of E x^2; to place the best cell, digits lost in the difference do not matter.
+        explained = np.divide(overlap**2, power, out=np.zeros_like(power), where=power > 0)
+        best = int(np.argmax(explained))
+        for _ in range(6):
+            low, high = thresholds[max(best - 1, 0)], thresholds[min(best + 1, len(thresholds) - 1)]
+            thresholds = np.linspace(low, high, 13)
+            overlap, power = self._moments(source, levels, thresholds)
+            gains = np.divide(overlap, power, out=np.zeros_like(power), where=power > 0)
+            biases = 0.0 - gains * thresholds
+            best = int(np.argmin(_risk(source, gains, biases, levels[:, None]).mean(axis=0)))
+        return ReLU(float(gains[best]), float(biases[best]))
+
+    @staticmethod
+    def _moments(
+        source: Source, levels: NDArray[np.float64], threshold: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """N(t) and D(t) at each threshold (k,), averaged over the levels of noise."""
+        t, sigma = np.broadcast_arrays(threshold, levels[:, None])
+        u, w = source.amplitude_nodes(t, sigma)
+        m, s = u - t[..., None], sigma[..., None]
+        overlap = source.p * (w * u * rectified_first(m, s)).sum(-1)
+        active = (w * rectified_second(m, s)).sum(-1)
+        power = source.p * active + (1 - source.p) * rectified_second(-t, sigma)
+        return overlap.mean(0), power.mean(0)
+
+    def risk(self, source: Source, sigma: ArrayLike) -> NDArray[np.float64]:
+        """The paper's law, at noise sigma on y.
+
+        With s = gain sigma, and R2(m, s) = E max(m + s z, 0)^2,
+
+            L = p E_u E_z (u - max(gain u + bias + s z, 0))^2 + (1 - p) R2(bias, s).
+        """
+        sigma = np.asarray(sigma, dtype=np.float64)
+        return _risk(source, np.array(self.gain), np.array(self.bias), sigma)
+
+    def __call__(self, y: Float[Tensor, "*batch n_sparse"]) -> Float[Tensor, "*batch n_sparse"]:
+        return torch.relu(y * self.gain + self.bias)
+
+    def recipe(self) -> dict[str, Any]:
+        return {"name": self.name, **asdict(self)}
+
+
+def _risk(
+    source: Source, gain: NDArray[np.float64], bias: NDArray[np.float64], sigma: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Risk of ReLU(gain y + bias); the three broadcast."""
+    gain, bias, sigma = np.broadcast_arrays(gain, bias, sigma)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        kink = np.where(gain != 0, -bias / gain, 0.0)
+    u, w = source.amplitude_nodes(kink, sigma)
+    s = np.abs(gain * sigma)
+    m = gain[..., None] * u + bias[..., None]
+    # u^2 - 2 u R1 + R2, ordered so that nothing cancels where the output is close to u.
+    t = standardised(m, s[..., None])
+    on = (
+        u * u * ndtr(-t)
+        + ((u - m) ** 2 + s[..., None] ** 2) * ndtr(t)
+        - s[..., None] * (2 * u - m) * normal_pdf(t)
+    )
+    active = (w * on).sum(-1)
+    return source.p * active + (1 - source.p) * rectified_second(bias, s)
+
+
+def _threshold_grid(source: Source, levels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Thresholds of y, ascending, among which the best one lies."""
+    sigma = float(np.sqrt(np.mean(levels**2)))
+    u, _ = source.amplitude_nodes(np.array(0.0), np.array(0.0))
+    top = 2 * max(float(u.max()), 0.0) + 1e-300
+    bottom = min(float(u.min()), 0.0)
+    # Below all of y a ReLU is affine; the best affine decoder is zero at t = -mean sigma^2 / v.
+    affine = -source.mean * sigma**2 / source.variance if source.variance > 0 else 0.0
+    grid = np.concatenate(
+        [
+            [affine, affine - sigma, bottom - 9 * sigma],
+            np.linspace(bottom, 0, 17),
+            sigma * np.linspace(-9, 14, 47),
+            np.linspace(0, top, 17),
+            np.geomspace(max(14 * sigma, 1e-6 * top), max(15 * sigma, top), 25),
+        ]
+    )
+    return np.unique(grid)

@@ -1,0 +1,1 @@
+"""Figures: one file each, data in, a picture out."""

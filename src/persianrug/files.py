@@ -1,0 +1,129 @@
+"""Files: written whole or not at all, and read without trust."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+# A compressed file may claim any size; more than this is not unpacked.
+_MOST_UNPACKED = 8 << 30
+# Squares of larger entries, summed over rows, leave the range of float64.
+_LARGEST_ENTRY = 1e100
+
+
+def check_writable(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a file that can be written, before any work is done for it.
+
+    Raises
+    ------
+    ValueError
+        If its folder is missing or not writable, or it exists and is no regular file.
+    """
+    target = Path(path)
+    if target.exists() and not target.is_file():
+        raise ValueError(f"output {path} is not a regular file; allowed: a new or an existing file")
+    # Behind a symbolic link, so that the link stays one.
+    target = target.resolve()
+    if not target.parent.is_dir():
+        raise ValueError(f"output folder {target.parent} is missing; allowed: an existing folder")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise ValueError(f"output folder {target.parent} is not writable; allowed: a writable folder")
+    return target
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file under a temporary name beside it, then rename: it is there whole, or as it was before.
+
+    Raises
+    ------
+    ValueError
+        As `check_writable`.
+    OSError
+        If writing fails.
+    """
+    target = check_writable(path)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_rows(path: str | os.PathLike[str]) -> NDArray[np.float64] | scipy.sparse.csr_array:
+    """Read a matrix of rows from a `.npy` file, or a SciPy sparse one from a `.npz` file.
+
+    Pickles are not read, and sizes are checked before memory is allocated.
+
+    Returns
+    -------
+    rows : float64 array (rows, features), or a csr_array of that shape
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be read, is of another kind, truncated or damaged, or if the matrix does not have
+        two dimensions with at least 4 rows and 2 features of finite numbers.
+    """
+    target = Path(path)
+    suffix = target.suffix.lower()
+    if suffix not in (".npy", ".npz"):
+        raise ValueError(f"data file {path} ends in {suffix or 'nothing'}; allowed: .npy, .npz")
+    try:
+        if not stat.S_ISREG(target.stat().st_mode):
+            raise ValueError("it is not a regular file")
+        rows = _read_sparse(target) if suffix == ".npz" else _read_dense(target)
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        kind = "a SciPy sparse matrix" if suffix == ".npz" else "a NumPy array of numbers"
+        raise ValueError(f"data file {path} cannot be read: {reason}; allowed: {kind}, without pickles") from None
+    entries = rows.data if scipy.sparse.issparse(rows) else rows
+    if rows.ndim != 2:
+        raise ValueError(f"data in {path} has {rows.ndim} dimensions; allowed: 2, rows x features")
+    if rows.shape[0] < 4 or rows.shape[1] < 2:
+        raise ValueError(f"data in {path} has shape {tuple(rows.shape)}; allowed: at least 4 rows and 2 features")
+    if not np.isfinite(entries).all():
+        raise ValueError(f"data in {path} holds NaN or infinity; allowed: finite numbers")
+    if len(entries) and np.abs(entries).max() > _LARGEST_ENTRY:
+        raise ValueError(f"data in {path} holds entries beyond {_LARGEST_ENTRY:g}; allowed: smaller ones")
+    return rows
+
+
+def _check_numeric(dtype: np.dtype[np.generic]) -> None:
+    if dtype.kind not in "biuf":
+        raise ValueError(f"its entries are of type {dtype}")
+
+
+def _read_dense(path: Path) -> NDArray[np.float64]:
+    # Mapped, not read: a file shorter than its header says fails here, before memory is taken.
+    mapped = np.lib.format.open_memmap(path, mode="r")
+    _check_numeric(mapped.dtype)
+    return np.array(mapped, dtype=np.float64, order="C")
+
+
+def _read_sparse(path: Path) -> scipy.sparse.csr_array:
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+        names = {entry.filename for entry in archive.infolist()}
+    if unpacked > _MOST_UNPACKED:
+        raise ValueError(f"it unpacks to {unpacked} bytes, more than {_MOST_UNPACKED}")
+    if "format.npy" not in names:
+        raise ValueError("it holds no SciPy sparse matrix")
+    matrix = scipy.sparse.load_npz(path)
+    _check_numeric(matrix.dtype)
+    if hasattr(matrix, "check_format"):
+        matrix.check_format(full_check=True)
+    rows = scipy.sparse.csr_array(matrix).astype(np.float64)
+    rows.sum_duplicates()
+    return rows
