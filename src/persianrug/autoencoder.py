@@ -95,7 +95,7 @@ class Autoencoder:
         """The estimate of the features from their code; arguments and errors as in `encode`."""
         codes = as_tensor("z", z, self.encoder.n_dense)
         estimate = self.encoder.estimator(self.mean, codes)
-        return like(z, map_rows(lambda rows: self.decoder(estimate(rows)), codes, self.encoder.n_sparse))
+        return like(z, map_rows(lambda rows: self.decoder.apply_(estimate(rows)), codes, self.encoder.n_sparse))
 
     def __call__(self, x: Float[Array, "*batch n_sparse"]) -> Float[Array, "*batch n_sparse"]:
         """decode(encode(x))."""

@@ -247,7 +247,9 @@ class Rug(Encoder):
 
     def _forward(self, x: Tensor) -> Tensor:
         rows, signs = self._parts(x)
-        return transforms.forward(x if signs is None else x * signs).index_select(-1, rows)
+        if signs is not None:
+            x = x * signs
+        return transforms.analyse(x, rows, fresh=signs is not None)
 
     def _adjoint(self, z: Tensor) -> Tensor:
         return self._spread(z, 1.0)
@@ -258,9 +260,8 @@ class Rug(Encoder):
     def _spread(self, z: Tensor, scale: float) -> Tensor:
         """Scale times the transpose of W_in."""
         rows, signs = self._parts(z)
-        full = z.new_zeros(*z.shape[:-1], self.n_sparse).index_copy(-1, rows, z)
-        x = transforms.inverse(full)
-        return x * (scale if signs is None else scale * signs)
+        x = transforms.synthesise(z, rows, self.n_sparse)
+        return x.mul_(scale if signs is None else scale * signs)
 
 
 def _choose(bits: np.random.PCG64, items: NDArray[np.int64], count: int) -> NDArray[np.int64]:

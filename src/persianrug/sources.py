@@ -37,7 +37,7 @@ Moments = tuple[Tensor, Tensor, Tensor]
 Nodes = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 # From here on a dense draw is faster than drawing the gaps between active features.
-_DENSE_FROM = 0.2
+_DENSE_FROM = 0.35
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 

@@ -16,6 +16,7 @@ the same norm, as any rows of the Hadamard matrix are. Rows of a cosine transfor
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persianrug import _checks
-from persianrug._arrays import Array, as_tensor, like
+from persianrug._arrays import Array, as_tensor, like, map_rows
 
 try:
     import fht_cpu
@@ -56,10 +57,7 @@ def forward(x: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:
     ValueError
         If x has another dtype, or fewer than two entries along its last axis.
     """
-    tensor = _checked(x)
-    if is_power_of_two(tensor.shape[-1]):
-        return like(x, hadamard(tensor))
-    return like(x, _fourier(tensor))
+    return like(x, _all(_checked(x), lambda rows, every, n: analyse(rows, every)))
 
 
 def inverse(x: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:
@@ -67,10 +65,40 @@ def inverse(x: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:
 
     Parameters, result and errors are as in `forward`.
     """
-    tensor = _checked(x)
-    if is_power_of_two(tensor.shape[-1]):
-        return like(x, hadamard(tensor))
-    return like(x, _inverse_fourier(tensor))
+    return like(x, _all(_checked(x), synthesise))
+
+
+def _all(x: Tensor, fourier: Callable[[Tensor, Tensor, int], Tensor]) -> Tensor:
+    n = x.shape[-1]
+    if is_power_of_two(n):
+        return map_rows(hadamard, x, n)
+    every = torch.arange(n, device=x.device)
+    return map_rows(lambda rows: fourier(rows, every, n), x, n)
+
+
+def analyse(x: Tensor, rows: Tensor, *, fresh: bool = False) -> Tensor:
+    """The coefficients `rows` (ascending) of the transform of x, a tensor (..., n) known to be fit for it.
+
+    One that is `fresh`, a temporary of the caller's, may be overwritten.
+    """
+    n = x.shape[-1]
+    if is_power_of_two(n):
+        return hadamard(x, fresh=fresh).index_select(-1, rows)
+    # Real and imaginary parts in turn. That of frequency 0 (and of n/2) has no imaginary part: the slots 1 and
+    # n + 1 stay 0, and every row but the first is found one slot further on.
+    spectrum = torch.view_as_real(torch.fft.rfft(x, norm="ortho")).flatten(-2)
+    return spectrum.index_select(-1, _slots(rows)) * _fourier_scale(rows, n, math.sqrt(2), x)
+
+
+def synthesise(z: Tensor, rows: Tensor, n: int) -> Tensor:
+    """The transpose of `analyse`: the vectors (..., n) whose coefficients are z at `rows`, and 0 elsewhere."""
+    if is_power_of_two(n):
+        full = z.new_zeros(*z.shape[:-1], n).index_copy_(-1, rows, z)
+        return hadamard(full, fresh=True)
+    parts = z.new_zeros(*z.shape[:-1], 2 * (n // 2 + 1))
+    parts.index_copy_(-1, _slots(rows), z * _fourier_scale(rows, n, math.sqrt(0.5), z))
+    spectrum = torch.view_as_complex(parts.unflatten(-1, (-1, 2)))
+    return torch.fft.irfft(spectrum, n=n, norm="ortho")
 
 
 def flat_groups(n: int) -> tuple[Tensor, Tensor]:
@@ -103,25 +131,39 @@ class _Hadamard(torch.autograd.Function):
     """The Walsh-Hadamard transform by the fast kernel; symmetric, so that its gradient is itself."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ARG004
-        out = x.clone(memory_format=torch.contiguous_format)
-        rows = out.view(-1, x.shape[-1])
-        # A scale first costs nothing more: the rows are being written anyway, and fit the cache.
-        rows *= x.shape[-1] ** -0.5
-        fht_cpu.fht(rows.numpy(), num_threads=min(torch.get_num_threads(), len(rows)))
-        return out
+    def forward(ctx: Any, x: Tensor, fresh: bool) -> Tensor:
+        if fresh and x.is_contiguous():
+            ctx.mark_dirty(x)
+            out = x
+        else:
+            out = x.clone(memory_format=torch.contiguous_format)
+        return _hadamard_kernel(out)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
-        return hadamard(gradient)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
+        return hadamard(gradient), None
 
 
-def hadamard(x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
-    """The orthonormal Walsh-Hadamard transform of a tensor whose last axis is a power of two long."""
+def hadamard(x: Float[Tensor, "*batch n"], *, fresh: bool = False) -> Float[Tensor, "*batch n"]:
+    """The orthonormal Walsh-Hadamard transform of a tensor whose last axis is a power of two long.
+
+    One that is `fresh`, a temporary of the caller's, may be overwritten.
+    """
     if fht_cpu is not None and x.device.type == "cpu" and x.numel():
-        result: Tensor = _Hadamard.apply(x)  # type: ignore[no-untyped-call]
+        # Small chunks of rows feel what a Function costs, though it has no gradient to record.
+        if fresh and x.is_contiguous() and not (x.requires_grad and torch.is_grad_enabled()):
+            return _hadamard_kernel(x.detach())
+        result: Tensor = _Hadamard.apply(x, fresh)  # type: ignore[no-untyped-call]
         return result
     return _hadamard_products(x)
+
+
+def _hadamard_kernel(x: Tensor) -> Tensor:
+    """Transform a contiguous CPU tensor in place."""
+    rows = x.view(-1, x.shape[-1])
+    rows *= x.shape[-1] ** -0.5
+    fht_cpu.fht(rows.numpy(), num_threads=min(torch.get_num_threads(), len(rows)))
+    return x
 
 
 def _hadamard_products(x: Tensor) -> Tensor:
@@ -148,26 +190,11 @@ def _hadamard_matrix(log_n: int, like: Tensor) -> Tensor:
     return matrix * 2 ** (-log_n / 2)
 
 
-def _fourier(x: Tensor) -> Tensor:
-    n = x.shape[-1]
-    # Real and imaginary parts in turn; the imaginary part of frequency 0 (and of n/2) is 0 and is left out.
-    spectrum = torch.view_as_real(torch.fft.rfft(x, norm="ortho")).flatten(-2)
-    coefficients = torch.cat([spectrum[..., :1], spectrum[..., 2 : n + 1]], dim=-1)
-    return coefficients * _fourier_scale(n, math.sqrt(2), x)
+def _slots(rows: Tensor) -> Tensor:
+    return rows + (rows > 0)
 
 
-def _inverse_fourier(x: Tensor) -> Tensor:
-    n = x.shape[-1]
-    spectrum = x * _fourier_scale(n, math.sqrt(0.5), x)
-    zero = torch.zeros_like(x[..., :1])
-    parts = [spectrum[..., :1], zero, spectrum[..., 1:]] + ([zero] if n % 2 == 0 else [])
-    complex_spectrum = torch.view_as_complex(torch.cat(parts, dim=-1).unflatten(-1, (-1, 2)))
-    return torch.fft.irfft(complex_spectrum, n=n, norm="ortho")
-
-
-def _fourier_scale(n: int, scale: float, like: Tensor) -> Tensor:
-    scales = like.new_full((n,), scale)
-    scales[0] = 1.0
-    if n % 2 == 0:
-        scales[-1] = 1.0
-    return scales
+def _fourier_scale(rows: Tensor, n: int, scale: float, like: Tensor) -> Tensor:
+    """`scale`, but 1 at the rows of frequencies 0 and n/2."""
+    alone = (rows == 0) | (rows == n - 1) if n % 2 == 0 else rows == 0
+    return torch.where(alone, 1.0, scale).to(like)

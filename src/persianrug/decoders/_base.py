@@ -49,8 +49,12 @@ class Decoder(ABC):
         """Expected squared error of a feature at noise sigma, an array (...) of numbers >= 0."""
 
     @abstractmethod
+    def apply_(self, y: Float[Tensor, "*batch n_sparse"]) -> Float[Tensor, "*batch n_sparse"]:
+        """Decode an unbiased estimate y in place."""
+
     def __call__(self, y: Float[Tensor, "*batch n_sparse"]) -> Float[Tensor, "*batch n_sparse"]:
         """Decode an unbiased estimate y."""
+        return self.apply_(y.clone())
 
     @abstractmethod
     def recipe(self) -> dict[str, Any]:

@@ -44,8 +44,8 @@ class Linear(Decoder):
         shift = (self.gain - 1) * source.mean + self.bias
         return (1 - self.gain) ** 2 * source.variance + self.gain**2 * sigma**2 + shift**2
 
-    def __call__(self, y: Float[Tensor, "*batch n_sparse"]) -> Float[Tensor, "*batch n_sparse"]:
-        return y * self.gain + self.bias
+    def apply_(self, y: Float[Tensor, "*batch n_sparse"]) -> Float[Tensor, "*batch n_sparse"]:
+        return y.mul_(self.gain).add_(self.bias)
 
     def recipe(self) -> dict[str, Any]:
         return {"name": self.name, **asdict(self)}

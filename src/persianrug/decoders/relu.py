@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
@@ -76,8 +75,8 @@ class ReLU(Decoder):
         sigma = np.asarray(sigma, dtype=np.float64)
         return _risk(source, np.array(self.gain), np.array(self.bias), sigma)
 
-    def __call__(self, y: Float[Tensor, "*batch n_sparse"]) -> Float[Tensor, "*batch n_sparse"]:
-        return torch.relu(y * self.gain + self.bias)
+    def apply_(self, y: Float[Tensor, "*batch n_sparse"]) -> Float[Tensor, "*batch n_sparse"]:
+        return y.mul_(self.gain).add_(self.bias).relu_()
 
     def recipe(self) -> dict[str, Any]:
         return {"name": self.name, **asdict(self)}
