@@ -55,7 +55,10 @@ def map_rows(function: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tenso
     """
     flat = rows.reshape(-1, rows.shape[-1])
     step = max(1, _CHUNK_BYTES // (max(width, rows.shape[-1]) * rows.element_size()))
-    if rows.device.type != "cpu" or len(flat) <= step or (rows.requires_grad and torch.is_grad_enabled()):
+    if not len(flat):
+        # Some kernels refuse to do nothing.
+        out = flat.new_zeros(0, width)
+    elif rows.device.type != "cpu" or len(flat) <= step or (rows.requires_grad and torch.is_grad_enabled()):
         out = function(flat)
     else:
         out = flat.new_empty(len(flat), width)

@@ -62,7 +62,7 @@ def energy(source: Source, n_sparse: int) -> Energy:
 def _active_cumulants(source: Source) -> tuple[float, NDArray[np.float64]]:
     """The source's mean, and the first three cumulants of (u - mean)^2 over its amplitude u."""
     mean = source.mean
-    u, w = source.amplitude_nodes(np.array(0.0), np.array(0.0))
+    u, w = source.amplitude_nodes(np.zeros(1), np.array(0.0))
     squared = (u - mean) ** 2
     first = w @ squared
     return mean, np.array([first, w @ (squared - first) ** 2, w @ (squared - first) ** 3])

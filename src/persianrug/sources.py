@@ -31,7 +31,7 @@ from torch import Tensor
 
 from persianrug import _checks
 from persianrug._arrays import Array, as_tensor, like
-from persianrug._quadrature import panels
+from persianrug._quadrature import normal_pdf, panels
 
 Moments = tuple[Tensor, Tensor, Tensor]
 Nodes = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -60,6 +60,8 @@ class Source(ABC):
     p: float
 
     name: ClassVar[str]
+    # Where the density of the standard amplitude has an edge, or where it meets that of features that are off.
+    _edges: ClassVar[tuple[float, ...]] = (0.0,)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "p", _checks.probability("p", self.p))
@@ -72,12 +74,14 @@ class Source(ABC):
 
     @abstractmethod
     def amplitude_nodes(self, centre: NDArray[np.float64], width: NDArray[np.float64]) -> Nodes:
-        """Nodes u and weights w with sum w g(u) = E g(u), for a function g with a feature at a place.
+        """Nodes u and weights w with sum w g(u) = E g(u), for functions g that change abruptly at some places.
 
         Parameters
         ----------
-        centre, width : arrays (...)
-            g may change abruptly near `centre`, over a distance of `width`.
+        centre : array (..., c)
+            Where g may change abruptly,
+        width : array (...)
+            and over what distance.
 
         Returns
         -------
@@ -91,10 +95,6 @@ class Source(ABC):
     @abstractmethod
     def _active_posterior(self, y: Tensor, sigma: Tensor) -> Moments:
         """The log of Lambda(y), and mean and variance of u given y and active; y and sigma in float64."""
-
-    @abstractmethod
-    def _landmarks(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Edges and atoms of the amplitude's distribution, and breaks that resolve its density."""
 
     # What follows for every source.
 
@@ -196,34 +196,23 @@ class Source(ABC):
     def mmse(self, sigma: float) -> float:
         """Least mean squared error of any estimate of x from y = x + sigma z: E Var[x|y].
 
-        The posterior variance is integrated over y = u + sigma z, active and off, on panels half a sigma
-        wide around zero, the edges and the atoms of the amplitude's distribution, and wider ones between.
-
         Raises
         ------
         ValueError
             If sigma is not positive and finite.
         """
         sigma = _checks.positive("sigma", sigma)
-        places, scale_breaks = self._landmarks()
-        around = sigma * np.arange(-12, 12.25, 0.5)
-        near = (np.append(places, 0.0)[:, None] + around).ravel()
-        span = (min(0.0, places.min(), scale_breaks.min()), max(0.0, places.max(), scale_breaks.max()))
-        breaks = np.unique(np.clip(np.append(near, scale_breaks), span[0] - 12 * sigma, span[1] + 12 * sigma))
-        # Where panels of several landmarks overlap, they need not be narrower than those of one.
-        keep = np.append(True, np.diff(np.floor(breaks / (sigma / 4))) > 0)
-        keep[-1] = True
-        y, weight = panels(breaks[keep])
+        # Over z on panels of one unit, since between off and active the variance changes within a fraction of
+        # sigma; what is left, as a function of u, is smooth on the scale of sigma.
+        z, z_weight = panels(np.arange(-9.0, 10.0))
+        z_weight = z_weight * normal_pdf(z)
+        u, u_weight = self.amplitude_nodes(np.array(self._edges), np.array(1.5 * sigma))
+        x, weight = np.append(0.0, u), np.append(1 - self.p, self.p * u_weight)
         total = 0.0
-        for start in range(0, len(y), 1 << 14):
-            part = slice(start, start + (1 << 14))
-            at = torch.from_numpy(y[part])
-            noise = torch.full_like(at, sigma)
-            log_ratio, _, _ = self._active_posterior(at, noise)
-            _, variance = self.posterior(at, noise)
-            log_off = -0.5 * (at / sigma) ** 2 - _LOG_SQRT_2PI - math.log(sigma)
-            density = self.p * torch.exp(log_off + log_ratio) + (1 - self.p) * torch.exp(log_off)
-            total += float(torch.from_numpy(weight[part]) @ (density * variance))
+        for start in range(0, len(x), 64):
+            part = slice(start, start + 64)
+            _, variance = self.posterior(x[part, None] + sigma * z, sigma)
+            total += float(weight[part] @ variance @ z_weight)
         return total
 
 
@@ -286,8 +275,6 @@ class _Scaled(Source):
     # Breaks of panels that resolve the standard density to its end (an infinite tail is cut where it holds
     # less than 1e-16 of the sixth moment).
     _breaks: ClassVar[tuple[float, ...]]
-    # Where the standard density has an edge.
-    _edges: ClassVar[tuple[float, ...]]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -310,18 +297,15 @@ class _Scaled(Source):
 
     def amplitude_nodes(self, centre: NDArray[np.float64], width: NDArray[np.float64]) -> Nodes:
         # Over a Gaussian's 8 standard deviations on each side of a kink, panels two of them wide.
-        kink = centre[..., None] / self.scale + width[..., None] / self.scale * np.arange(-8.0, 9.0, 2.0)
-        kink = np.clip(kink, self._breaks[0], self._breaks[-1])
-        fixed = np.broadcast_to(np.array(self._breaks), (*kink.shape[:-1], len(self._breaks)))
+        kink = centre[..., None] / self.scale + width[..., None, None] / self.scale * np.arange(-8.0, 9.0, 2.0)
+        kink = np.clip(kink, self._breaks[0], self._breaks[-1]).reshape(*width.shape, -1)
+        fixed = np.broadcast_to(np.array(self._breaks), (*width.shape, len(self._breaks)))
         u, w = panels(np.sort(np.concatenate([kink, fixed], axis=-1), axis=-1))
         return self.scale * u, w * self._density(u)
 
     def _active_posterior(self, y: Tensor, sigma: Tensor) -> Moments:
         log_ratio, mean, variance = self._standard_posterior(y / self.scale, sigma / self.scale)
         return log_ratio, self.scale * mean, self.scale**2 * variance
-
-    def _landmarks(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        return self.scale * np.array(self._edges), self.scale * np.array(self._breaks)
 
 
 @dataclass(frozen=True)
@@ -392,7 +376,6 @@ class SparseExponential(_Scaled):
 
     name = "exponential"
     _breaks = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-    _edges = (0.0,)
 
     def _density(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.exp(-u)
@@ -416,7 +399,6 @@ class SparseHalfNormal(_Scaled):
 
     name = "half-normal"
     _breaks = (0.0, 0.5, 1.0, 2.0, 3.0, 4.5, 6.5, 9.5)
-    _edges = (0.0,)
 
     def _density(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
         return math.sqrt(2 / math.pi) * np.exp(-0.5 * u * u)
@@ -442,7 +424,6 @@ class SparseGaussian(_Scaled):
 
     name = "gaussian"
     _breaks = (-9.5, -6.5, -4.5, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.5, 6.5, 9.5)
-    _edges = (0.0,)
 
     def _density(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.exp(-0.5 * u * u) / math.sqrt(2 * math.pi)
@@ -474,7 +455,7 @@ class _Atomic(Source):
 
     def amplitude_nodes(self, centre: NDArray[np.float64], width: NDArray[np.float64]) -> Nodes:  # noqa: ARG002
         u, w = self._atoms
-        return np.broadcast_to(u, (*centre.shape, len(u))), np.broadcast_to(w, (*centre.shape, len(w)))
+        return np.broadcast_to(u, (*width.shape, len(u))), np.broadcast_to(w, (*width.shape, len(w)))
 
     def _draw(self, count: int, generator: torch.Generator | None, like: Tensor) -> Tensor:
         u, w = self._atoms
@@ -493,10 +474,6 @@ class _Atomic(Source):
         mean = (mass * u).sum(-1)
         variance = (mass * (u - mean[..., None]) ** 2).sum(-1)
         return log_ratio, mean, variance
-
-    def _landmarks(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        u, _ = self._atoms
-        return u, u
 
 
 @dataclass(frozen=True)

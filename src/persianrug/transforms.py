@@ -57,7 +57,7 @@ def forward(x: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:
     ValueError
         If x has another dtype, or fewer than two entries along its last axis.
     """
-    return like(x, _all(_checked(x), lambda rows, every, n: analyse(rows, every)))
+    return like(x, _all(_checked(x), lambda rows, every, _: analyse(rows, every)))
 
 
 def inverse(x: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:
@@ -197,4 +197,4 @@ def _slots(rows: Tensor) -> Tensor:
 def _fourier_scale(rows: Tensor, n: int, scale: float, like: Tensor) -> Tensor:
     """`scale`, but 1 at the rows of frequencies 0 and n/2."""
     alone = (rows == 0) | (rows == n - 1) if n % 2 == 0 else rows == 0
-    return torch.where(alone, 1.0, scale).to(like)
+    return torch.where(alone, like.new_tensor(1.0), like.new_tensor(scale))

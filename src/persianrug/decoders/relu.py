@@ -58,7 +58,7 @@ class ReLU(Decoder):
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """N(t) and D(t) at each threshold (k,), averaged over the levels of noise."""
         t, sigma = np.broadcast_arrays(threshold, levels[:, None])
-        u, w = source.amplitude_nodes(t, sigma)
+        u, w = source.amplitude_nodes(t[..., None], sigma)
         m, s = u - t[..., None], sigma[..., None]
         overlap = source.p * (w * u * rectified_first(m, s)).sum(-1)
         active = (w * rectified_second(m, s)).sum(-1)
@@ -89,7 +89,7 @@ def _risk(
     gain, bias, sigma = np.broadcast_arrays(gain, bias, sigma)
     with np.errstate(divide="ignore", invalid="ignore"):
         kink = np.where(gain != 0, -bias / gain, 0.0)
-    u, w = source.amplitude_nodes(kink, sigma)
+    u, w = source.amplitude_nodes(kink[..., None], sigma)
     s = np.abs(gain * sigma)
     m = gain[..., None] * u + bias[..., None]
     # u^2 - 2 u R1 + R2, ordered so that nothing cancels where the output is close to u.
@@ -106,7 +106,7 @@ def _risk(
 def _threshold_grid(source: Source, levels: NDArray[np.float64]) -> NDArray[np.float64]:
     """Thresholds of y, ascending, among which the best one lies."""
     sigma = float(np.sqrt(np.mean(levels**2)))
-    u, _ = source.amplitude_nodes(np.array(0.0), np.array(0.0))
+    u, _ = source.amplitude_nodes(np.zeros(1), np.array(0.0))
     top = 2 * max(float(u.max()), 0.0) + 1e-300
     bottom = min(float(u.min()), 0.0)
     # Below all of y a ReLU is affine; the best affine decoder is zero at t = -mean sigma^2 / v.

@@ -1,0 +1,32 @@
+import os
+
+import pytest
+from hypothesis import settings
+
+import persianrug as pr
+
+settings.register_profile("default", deadline=None, max_examples=40, derandomize=True)
+settings.load_profile("default")
+
+# A signed, a discrete and a fitted one among them; scales other than 1 too.
+EVERY_SOURCE = {
+    "uniform": lambda p: pr.SparseUniform(p),
+    "uniform-scaled": lambda p: pr.SparseUniform(p, scale=3.0),
+    "exponential": lambda p: pr.SparseExponential(p, scale=0.5),
+    "half-normal": lambda p: pr.SparseHalfNormal(p),
+    "gaussian": lambda p: pr.SparseGaussian(p, scale=2.0),
+    "constant": lambda p: pr.SparseConstant(p, scale=1.5),
+    "empirical": lambda p: pr.Empirical(p, [0.3, 1.1, 2.0, -0.4], [1.0, 3.0, 2.0, 1.0]),
+}
+
+
+@pytest.fixture(params=EVERY_SOURCE)
+def make_source(request):
+    return EVERY_SOURCE[request.param]
+
+
+@pytest.fixture
+def command_environment():
+    """An environment for a process: no terminal, no colour."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "CLICOLOR_FORCE")}
+    return {**kept, "NO_COLOR": "1", "COLUMNS": "120"}

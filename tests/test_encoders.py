@@ -1,0 +1,259 @@
+"""Encoders as operators: dot test, tight frame, gradients, recipes that never change."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import persianrug as pr
+from persianrug.encoders import from_recipe
+
+SHAPES = [
+    (2, 1),
+    (2, 2),
+    (3, 1),
+    (3, 2),
+    (4, 3),
+    (7, 7),
+    (16, 5),
+    (100, 1),
+    (100, 25),
+    (100, 26),
+    (999, 250),
+    (1024, 256),
+]
+
+
+def dense_of(n_sparse, n_dense, seed=0):
+    rng = np.random.default_rng(seed)
+    return pr.Dense(rng.normal(size=(n_dense, n_sparse)), rng.normal(size=(n_sparse, n_dense)))
+
+
+MAKERS = {
+    "rug": pr.Rug,
+    "rug without signs": lambda n, m: pr.Rug(n, m, signs=False),
+    "gaussian": pr.Gaussian,
+    "dense": dense_of,
+}
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+@pytest.mark.parametrize(("n_sparse", "n_dense"), SHAPES)
+def test_operator_adjoint_readout_and_matrices_agree(make, n_sparse, n_dense):
+    encoder = make(n_sparse, n_dense)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, n_sparse, dtype=torch.float64, generator=generator)
+    z = torch.randn(2, 3, n_dense, dtype=torch.float64, generator=generator)
+    W_in, W_out, W = encoder.W_in(), encoder.W_out(), encoder.W()
+    assert (W_in.shape, W_out.shape) == ((n_dense, n_sparse), (n_sparse, n_dense))
+    scale = float(W.abs().max())
+    assert torch.allclose(encoder.encode(x), x @ W_in.T, atol=1e-12)
+    assert torch.allclose(encoder.adjoint(z), z @ W_in, atol=1e-12)
+    assert torch.allclose(encoder.readout(z), z @ W_out.T, rtol=1e-10, atol=1e-12 * scale)
+    assert torch.allclose(W, W_out @ W_in, rtol=1e-10, atol=1e-12 * scale)
+    # Dot test.
+    assert torch.allclose((encoder.encode(x) * z).sum(), (x * encoder.adjoint(z)).sum(), atol=1e-11)
+    assert torch.allclose(W.diagonal(), torch.ones(n_sparse, dtype=torch.float64), atol=1e-12 * scale)
+
+
+@pytest.mark.parametrize("signs", [True, False])
+@pytest.mark.parametrize(("n_sparse", "n_dense"), SHAPES)
+def test_the_rug_is_a_tight_frame_with_columns_of_one_norm(n_sparse, n_dense, signs):
+    rug = pr.Rug(n_sparse, n_dense, seed=3, signs=signs)
+    W_in = rug.W_in()
+    assert torch.allclose(W_in @ W_in.T, torch.eye(n_dense, dtype=torch.float64), atol=1e-12)
+    assert torch.allclose(
+        W_in.square().sum(0), torch.full((n_sparse,), rug.ratio, dtype=torch.float64), atol=1e-12
+    )
+    W = rug.W()
+    off = W.square().sum(1) - W.diagonal().square()
+    assert np.allclose(off.numpy(), rug.interference, atol=1e-10)
+    assert rug.interference == pytest.approx((1 - rug.ratio) / rug.ratio)
+
+
+@given(n=st.integers(2, 300), data=st.data())
+def test_every_size_makes_a_rug(n, data):
+    n_dense = data.draw(st.integers(1, n))
+    rug = pr.Rug(n, n_dense, seed=data.draw(st.integers(0, 5)))
+    assert len(set(rug.rows.tolist())) == n_dense
+    assert (np.diff(rug.rows) > 0).all()
+    assert 0 <= rug.rows[0] <= rug.rows[-1] < n
+    x = torch.randn(n, dtype=torch.float64, generator=torch.Generator().manual_seed(n))
+    assert torch.allclose(rug.encode(rug.adjoint(rug.encode(x))), rug.encode(x), atol=1e-12)
+
+
+def test_interference_of_given_and_random_weights_is_that_of_W():
+    for encoder, tolerance in ((dense_of(40, 10), 1e-9), (pr.Gaussian(400, 100), 0.02)):
+        W = encoder.W().numpy()
+        off = (W**2).sum(1) - np.diag(W) ** 2
+        expected = encoder.interference if encoder.interference.ndim else off.mean()
+        assert np.allclose(
+            encoder.interference if not encoder.interference.ndim else off, expected, rtol=tolerance
+        )
+        if encoder.interference.ndim:
+            assert np.allclose(encoder.interference, off, rtol=tolerance)
+
+
+def test_a_rug_is_the_same_for_ever():
+    # The digest of rows and signs as first released: codes stored anywhere depend on it.
+    digests = {}
+    for n, m, seed in [(16, 5, 0), (1024, 100, 1), (999, 250, 2), (765, 382, 0)]:
+        rug = pr.Rug(n, m, seed)
+        digests[n] = hashlib.sha256(
+            rug.rows.astype("<i8").tobytes() + rug._signs.astype("<f8").tobytes()
+        ).hexdigest()[:16]
+    assert pr.Rug(16, 5).rows.tolist() == EXPECTED_ROWS
+    assert digests == EXPECTED_DIGESTS
+
+
+EXPECTED_ROWS = [2, 3, 11, 13, 15]
+EXPECTED_DIGESTS = {
+    16: "d619f35063697cf3",
+    1024: "13b4d046c673a8f1",
+    999: "52a6ab44471b299d",
+    765: "b0c477c7f0afcc11",
+}
+
+
+def test_seeds_and_signs_make_different_rugs():
+    a, b = pr.Rug(256, 64, seed=0), pr.Rug(256, 64, seed=1)
+    assert a != b
+    assert a == pr.Rug(256, 64, seed=0)
+    assert len({a, b, pr.Rug(256, 64, seed=0)}) == 2
+    assert not torch.equal(a.W(), b.W())
+    signs = torch.from_numpy(a._signs)
+    plain = pr.Rug(256, 64, seed=0, signs=False)
+    assert torch.allclose(signs[:, None] * plain.W() * signs, a.W(), atol=1e-12)
+    assert 96 < int((signs > 0).sum()) < 160
+
+
+def test_the_paper_s_weights_give_the_same_W():
+    # W_in the rows of the +-1 Hadamard matrix, W_out their transpose over n_dense.
+    rug = pr.Rug(64, 16, signs=False)
+    hadamard = torch.tensor(
+        [[(-1.0) ** (i & j).bit_count() for j in range(64)] for i in range(64)], dtype=torch.float64
+    )
+    rows = hadamard[torch.from_numpy(rug.rows)]
+    assert torch.allclose(rows.T @ rows / 16, rug.W(), atol=1e-12)
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_the_estimate_is_unbiased_around_the_mean(make):
+    encoder = make(60, 20)
+    x = torch.full((2, 60), 0.3, dtype=torch.float64)
+    # With every feature at the mean there is no interference.
+    assert torch.allclose(encoder.estimate(encoder.encode(x), mean=0.3), x, atol=1e-10)
+    y = torch.rand(2, 60, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    estimate = encoder.estimate(encoder.encode(y), mean=0.3)
+    assert torch.allclose(estimate, 0.3 + (y - 0.3) @ encoder.W().T, atol=1e-10)
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+@pytest.mark.parametrize("n", [6, 8])
+def test_gradients(make, n):
+    encoder = make(n, 3)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, n, dtype=torch.float64, requires_grad=True, generator=generator)
+    z = torch.randn(2, 3, dtype=torch.float64, requires_grad=True, generator=generator)
+    assert torch.autograd.gradcheck(encoder.encode, x)
+    assert torch.autograd.gradcheck(encoder.adjoint, z)
+    assert torch.autograd.gradcheck(lambda z: encoder.estimate(z, 0.2), z)
+    assert torch.autograd.gradgradcheck(lambda x: encoder.encode(x).square(), x)
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+@pytest.mark.parametrize("shape", [(), (0,), (5,), (2, 0, 3), (3000,)])
+def test_batch_shapes_dtypes_and_unchanged_input(make, shape):
+    encoder = make(64, 16)
+    for dtype in (np.float32, np.float64):
+        base = np.random.default_rng(0).normal(size=(*shape, 128)).astype(dtype)
+        x = base[..., ::2]
+        before = base.copy()
+        z = encoder.encode(x)
+        assert isinstance(z, np.ndarray)
+        assert (z.dtype, z.shape) == (dtype, (*shape, 16))
+        code = z.copy()
+        assert encoder.readout(z).shape == x.shape
+        assert encoder.estimate(z, 0.1).dtype == dtype
+        assert np.array_equal(z, code)
+        assert np.array_equal(base, before)
+        as_tensor = encoder.encode(torch.from_numpy(x.copy()))
+        assert isinstance(as_tensor, torch.Tensor)
+        assert np.array_equal(as_tensor.numpy(), z)
+        # Chunks of rows change nothing.
+        one_by_one = [encoder.encode(row[None]) for row in x.reshape(-1, 64)[:3]]
+        assert np.allclose(z.reshape(-1, 16)[:3], np.concatenate(one_by_one or [z.reshape(-1, 16)]), atol=1e-5)
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_recipes_make_the_same_encoder(make):
+    encoder = make(20, 8)
+    again = from_recipe(encoder.recipe(), encoder.tensors())
+    assert torch.equal(encoder.W_in(), again.W_in())
+    assert torch.allclose(encoder.W_out(), again.W_out(), rtol=1e-15)
+
+
+def test_they_print_what_they_are():
+    assert repr(pr.Rug(8192, 2048)) == "Rug(n_sparse=8192, n_dense=2048, seed=0)"
+    assert repr(pr.Rug(8, 4, signs=False)) == "Rug(n_sparse=8, n_dense=4, seed=0, signs=False)"
+    assert repr(pr.Gaussian(8, 4, 1)) == "Gaussian(n_sparse=8, n_dense=4, seed=1)"
+    assert repr(dense_of(5, 2)) == "Dense(n_sparse=5, n_dense=2)"
+
+
+def test_n_dense_is_the_nearest_to_the_ratio():
+    assert pr.Rug.of_ratio(8192, 0.1).n_dense == 819
+    assert pr.Rug.of_ratio(2, 1.0).n_dense == 2
+    with pytest.raises(ValueError, match=r"ratio is 0\.1, which makes n_dense 0 at n_sparse 4"):
+        pr.Rug.of_ratio(4, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [((1, 1), "n_sparse"), ((8, 0), "n_dense"), ((8, 9), "n_dense"), ((8.5, 2), "n_sparse"), ((8, 2, -1), "seed"),
+     ((2**31, 4), "n_sparse"), (("8", 2), "n_sparse")],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", [pr.Rug, pr.Gaussian])
+def test_bad_sizes_are_refused(kind, arguments, name):
+    with pytest.raises(ValueError, match=f"{name} is .*; allowed: an integer"):
+        kind(*arguments)
+
+
+@pytest.mark.parametrize("ratio", [0.0, -0.1, 1.1, np.nan])
+def test_bad_ratios_are_refused(ratio):
+    for refused in (lambda: pr.Rug.of_ratio(100, ratio), lambda: pr.noise_level(1.0, ratio)):
+        with pytest.raises(ValueError, match="ratio is"):
+            refused()
+
+
+@pytest.mark.parametrize(
+    ("W_in", "W_out", "word"),
+    [
+        (np.ones(3), None, "W_in has shape"),
+        (np.ones((2, 1)), None, "W_in has shape"),
+        (np.ones((2, 4)), np.ones((2, 4)), "W_out has shape"),
+        (np.full((2, 4), np.nan), None, "W_in holds NaN"),
+        (np.ones((2, 4)), np.full((4, 2), np.inf), "W_out holds NaN"),
+        (np.eye(2, 4), None, "0 on its diagonal at feature 2"),
+        (np.ones((2, 4), dtype=int), None, "W_in has dtype"),
+    ],
+)
+def test_bad_weights_are_refused(W_in, W_out, word):
+    with pytest.raises(ValueError, match=word):
+        pr.Dense(W_in, W_out)
+
+
+@pytest.mark.parametrize("method", ["encode", "adjoint", "readout", "estimate"])
+def test_bad_vectors_are_refused(method):
+    rug = pr.Rug(8, 4)
+    for bad in (np.zeros(5), np.zeros((2, 8), dtype=int), [0.0] * 8, torch.zeros(8, dtype=torch.bfloat16)):
+        with pytest.raises(ValueError, match=r"[xz] (has|is) .*; allowed"):
+            getattr(rug, method)(bad)
+
+
+@pytest.mark.parametrize("recipe", [{}, {"name": "nope"}, {"name": "rug"}, {"name": "rug", "n_sparse": 4, "x": 1}])
+def test_bad_recipes_are_refused(recipe):
+    with pytest.raises(ValueError, match="encoder"):
+        from_recipe(recipe, {})
