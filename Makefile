@@ -24,7 +24,7 @@ demo: $(VENV)/.installed
 	@echo "Pictures: out/rug.png out/rug-765.png"
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -85,16 +85,33 @@ def test_every_size_makes_a_rug(n, data):
     assert torch.allclose(rug.encode(rug.adjoint(rug.encode(x))), rug.encode(x), atol=1e-12)
 
 
+def off_diagonal(encoder):
+    W = encoder.W().numpy()
+    return W[~np.eye(len(W), dtype=bool)].reshape(len(W), -1)
+
+
 def test_interference_of_given_and_random_weights_is_that_of_W():
-    for encoder, tolerance in ((dense_of(40, 10), 1e-9), (pr.Gaussian(400, 100), 0.02)):
-        W = encoder.W().numpy()
-        off = (W**2).sum(1) - np.diag(W) ** 2
-        expected = encoder.interference if encoder.interference.ndim else off.mean()
-        assert np.allclose(
-            encoder.interference if not encoder.interference.ndim else off, expected, rtol=tolerance
-        )
-        if encoder.interference.ndim:
-            assert np.allclose(encoder.interference, off, rtol=tolerance)
+    dense = dense_of(40, 10)
+    assert np.allclose(dense.interference, (off_diagonal(dense) ** 2).sum(1), rtol=1e-9)
+    gaussian = pr.Gaussian(400, 100)
+    assert gaussian.interference == pytest.approx((off_diagonal(gaussian) ** 2).sum(1).mean(), rel=0.02)
+
+
+@pytest.mark.parametrize(("n_sparse", "n_dense"), [(2, 1), (3, 2), (64, 16), (100, 25), (999, 250), (512, 51)])
+def test_inverse_participation_is_that_of_W(n_sparse, n_dense):
+    for make in MAKERS.values():
+        encoder = make(n_sparse, n_dense)
+        squares = off_diagonal(encoder) ** 2
+        found = ((squares**2).sum(1) / squares.sum(1) ** 2).mean()
+        tolerance = 0.1 if isinstance(encoder, pr.Gaussian) else 1e-9
+        if n_sparse > 3 or not isinstance(encoder, pr.Gaussian):
+            assert encoder.inverse_participation == pytest.approx(found, rel=tolerance)
+        assert 1 / (n_sparse - 1) * (1 - 1e-9) <= found <= 1
+
+
+def test_without_interference_inverse_participation_is_finite():
+    for encoder in (pr.Rug(8, 8), pr.Rug(9, 9), pr.Dense(np.eye(4))):
+        assert 1 / encoder.n_sparse <= encoder.inverse_participation <= 1
 
 
 def test_a_rug_is_the_same_for_ever():

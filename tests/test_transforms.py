@@ -58,6 +58,19 @@ def test_the_matrix_products_equal_the_fast_kernel(n, dtype):
     assert torch.allclose(transforms.hadamard(x), transforms._hadamard_products(x), atol=DTYPES[dtype] * 3)
 
 
+def test_threads_change_nothing():
+    x = torch.randn(300, 4096, generator=torch.Generator().manual_seed(0))
+    threads = torch.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
+            results.append(transforms.forward(x))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(result, results[0]) for result in results)
+
+
 @pytest.mark.parametrize("n", [2, 5, 6, 16, 999])
 def test_without_the_fast_kernel_results_are_the_same(n, monkeypatch):
     x = torch.randn(4, n, dtype=torch.float64, generator=torch.Generator().manual_seed(1))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import json
-import os
+import signal
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -30,6 +30,8 @@ app = typer.Typer(
     help="Sparse data through a narrow linear bottleneck: the loss predicted, built without training, and "
     "measured.",
 )
+
+_INTERRUPTED = 128 + signal.SIGINT
 
 # Modules that need PyTorch are imported where they are used, so that help and usage errors come at once.
 
@@ -79,9 +81,6 @@ def solve(
 ) -> None:
     """Predict the loss of every decoder on sparse data, and measure it."""
     from persianrug import _checks
-    from persianrug.autoencoder import Autoencoder
-    from persianrug.decoders import DECODERS
-    from persianrug.encoders import Rug, noise_level
     from persianrug.files import check_writable
 
     _checks.probability("ratio", ratio)
@@ -89,23 +88,29 @@ def solve(
     if save is not None:
         check_writable(save)
     if data is None:
-        features = _source(p, source)
-        held_out = None
-        n_sparse = 8192 if n_sparse is None else n_sparse
+        if p is None:
+            raise ValueError("--p is missing; allowed: a number in (0, 1], or --data FILE")
+        _checks.probability("p", p)
+        n_sparse = _checks.integer("n_sparse", 8192 if n_sparse is None else n_sparse, 2)
     else:
-        for option, value in (
-            ("--p", p),
-            ("--source", source),
-            ("--n-sparse", n_sparse),
-            ("--samples", samples),
-        ):
-            if value is not None:
-                raise ValueError(f"{option} is {value}; allowed with --data: no {option}, the data has its own")
-        features, held_out = _fit_half(data, seed)
-        n_sparse = held_out.shape[1]
+        options = {"--p": p, "--source": source, "--n-sparse": n_sparse, "--samples": samples}
+        _refuse(options, "--data", "the data has its own")
     samples = 4096 if samples is None else _checks.integer("samples", samples, 2)
+
+    from persianrug.autoencoder import Autoencoder
+    from persianrug.decoders import DECODERS
+    from persianrug.encoders import Rug, noise_level
+    from persianrug.sources import SOURCES
+
+    features: Source
+    if p is not None:
+        features = SOURCES[_checks.one_of("source", source or "uniform", SOURCES)](p)
+        held_out = None
+    else:
+        features, held_out = _fit_half(cast(Path, data), seed)
+        n_sparse = held_out.shape[1]
     vectors = samples if held_out is None else held_out.shape[0]
-    rug = Rug.of_ratio(n_sparse, ratio, seed)
+    rug = Rug.of_ratio(cast(int, n_sparse), ratio, seed)
     place = _device(device)
     sigma = noise_level(features.variance, ratio)
 
@@ -165,29 +170,29 @@ def weave(
 ) -> None:
     """Draw the rug's W as a picture."""
     from persianrug import _checks
-    from persianrug.autoencoder import load
-    from persianrug.encoders import Rug
-    from persianrug.figures.weave import MOST_FEATURES
-    from persianrug.figures.weave import weave as draw
     from persianrug.files import check_writable, write_whole
 
     if out.suffix.lower() != ".png":
         raise ValueError(f"--out is {out}; allowed: a file that ends in .png")
     check_writable(out)
+    if pixels is not None:
+        _checks.integer("pixels", pixels, 1)
+    if model is not None:
+        options = {"--n-sparse": n_sparse, "--ratio": ratio, "--seed": seed, "--signs": signs or None}
+        _refuse(options, "--model", "the model has its own")
+    ratio = _checks.probability("ratio", 0.25 if ratio is None else ratio)
+
+    from persianrug.autoencoder import load
+    from persianrug.encoders import Rug
+    from persianrug.figures.weave import MOST_FEATURES
+    from persianrug.figures.weave import weave as draw
+
     encoder: Encoder
     if model is not None:
-        for option, value in (
-            ("--n-sparse", n_sparse),
-            ("--ratio", ratio),
-            ("--seed", seed),
-            ("--signs", signs or None),
-        ):
-            if value is not None:
-                raise ValueError(f"{option} is {value}; allowed with --model: no {option}, the model has its own")
         encoder = load(model).encoder
     else:
         n_sparse = _checks.integer("n_sparse", 512 if n_sparse is None else n_sparse, 2, MOST_FEATURES)
-        encoder = Rug.of_ratio(n_sparse, 0.25 if ratio is None else ratio, seed or 0, signs)
+        encoder = Rug.of_ratio(n_sparse, ratio, 0 if seed is None else seed, signs)
     picture = draw(encoder, -(-1024 // encoder.n_sparse) if pixels is None else pixels)
     content = io.BytesIO()
     picture.save(content, format="PNG", optimize=True)
@@ -195,13 +200,11 @@ def weave(
     typer.echo(f"{out}: W of {encoder}, {picture.width} x {picture.height} pixels")
 
 
-def _source(p: float | None, name: str | None) -> Source:
-    from persianrug import _checks
-    from persianrug.sources import SOURCES
-
-    if p is None:
-        raise ValueError("--p is missing; allowed: a number in (0, 1], or --data FILE")
-    return SOURCES[_checks.one_of("source", name or "uniform", SOURCES)](p)
+def _refuse(options: dict[str, Any], beside: str, why: str) -> None:
+    """Refuse options that were given and have no meaning beside another."""
+    for option, value in options.items():
+        if value is not None:
+            raise ValueError(f"{option} is {value}; allowed with {beside}: no {option}, {why}")
 
 
 def _fit_half(path: Path, seed: int) -> tuple[Source, Any]:
@@ -301,21 +304,19 @@ def _print_table(
 def main() -> None:
     """Run the command line: a user's mistake is one line on stderr and exit code 2, never a traceback."""
     try:
+        # Typer itself ends an interrupted command with 130, and one whose output nobody reads with 1.
         code = app(standalone_mode=False) or 0
         sys.stdout.flush()
     except TyperException as error:
         code = _fail(error.format_message() if hasattr(error, "format_message") else str(error))
-    except BrokenPipeError:
-        # Whoever read our output has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     except (ValueError, OSError) as error:
         code = _fail(str(error))
     except MemoryError:
         code = _fail("out of memory; allowed: a smaller --n-sparse or --samples")
-    except (typer.Abort, KeyboardInterrupt):
+    except KeyboardInterrupt:
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:
         _fail("interrupted")
-        code = 130
     sys.exit(code)
 
 

@@ -27,6 +27,8 @@ from persianrug._arrays import Array, as_tensor, like, map_rows
 
 # The largest transform that the fast kernel takes.
 _MOST_FEATURES = 1 << 30
+# Rows of W that are computed at a time.
+_BLOCK = 256
 
 
 class Encoder(ABC):
@@ -47,6 +49,14 @@ class Encoder(ABC):
         """sum_{j != i} W_ij^2, the variance of the interference on feature i per variance of a feature.
 
         Shape (n_sparse,), or () where it is the same for every feature.
+        """
+
+    @property
+    @abstractmethod
+    def inverse_participation(self) -> float:
+        """sum_{j != i} W_ij^4 / (sum_{j != i} W_ij^2)^2, averaged over features i.
+
+        From 1 / (n_sparse - 1), for entries of one size, to 1, for a single one.
         """
 
     @abstractmethod
@@ -213,6 +223,12 @@ class Rug(Encoder):
     def interference(self) -> NDArray[np.float64]:
         return np.array((self.n_sparse - self.n_dense) / self.n_dense)
 
+    @cached_property
+    def inverse_participation(self) -> float:
+        # All rows of W hold the same numbers up to their order and signs: W_ij depends on i ^ j for the Hadamard
+        # transform, on i - j for the Fourier transform.
+        return _participation(self.W_rows(0, 1)[:, 1:])
+
     # Of NumPy's random numbers only the raw bits are promised to stay the same for ever, so rows and signs are
     # made from those.
 
@@ -339,6 +355,11 @@ class Gaussian(_Matrix):
         # Two independent unit vectors have a product of mean square 1 / n_dense.
         return np.array((self.n_sparse - 1) / self.n_dense)
 
+    @property
+    def inverse_participation(self) -> float:
+        # The mean fourth power of that product is 3 / (n_dense (n_dense + 2)).
+        return 3 * self.n_dense / ((self.n_dense + 2) * (self.n_sparse - 1))
+
 
 class Dense(_Matrix):
     """Given weights, trained or made elsewhere.
@@ -394,6 +415,27 @@ class Dense(_Matrix):
         encoder, decoder = self._encoder.double(), self._decoder.double()
         gram = encoder @ encoder.T
         return np.maximum(((decoder @ gram) * decoder).sum(dim=1).cpu().numpy() - 1, 0.0)
+
+    @cached_property
+    def inverse_participation(self) -> float:
+        total = 0.0
+        for start in range(0, self.n_sparse, _BLOCK):
+            stop = min(start + _BLOCK, self.n_sparse)
+            rows = self.W_rows(start, stop)
+            rows[torch.arange(stop - start), torch.arange(start, stop)] = 0.0
+            total += (stop - start) * _participation(rows)
+        return total / self.n_sparse
+
+
+def _participation(entries: Tensor) -> float:
+    """sum w^4 / (sum w^2)^2 of each row of entries (rows, k), averaged over the rows that are not 0."""
+    squares = entries.double().square()
+    totals = squares.sum(dim=1)
+    # Entries that are rounding errors of 0 say nothing: without interference all is one.
+    real = totals > 1e-24
+    if not bool(real.any()):
+        return 1 / entries.shape[1]
+    return float((squares.square().sum(dim=1)[real] / totals[real].square()).mean())
 
 
 def from_recipe(recipe: dict[str, Any], tensors: dict[str, Tensor]) -> Encoder:

@@ -65,8 +65,8 @@ class Decoder(ABC):
         return float(self.risk(source, noise_levels(source, encoder)).mean())
 
     def law(self, source: Source, encoder: Encoder) -> float:
-        """Predicted loss per feature at the encoder's n_sparse: the risk, averaged over the energy."""
-        spread = energy(source, encoder.n_sparse)
+        """Predicted loss per feature of this very encoder: the risk, averaged over the energy."""
+        spread = energy(source, encoder.inverse_participation)
         sigma = np.sqrt(spread.nodes * interference_levels(encoder)[:, None])
         return float((self.risk(source, sigma) @ spread.weights).mean())
 

@@ -1,0 +1,290 @@
+"""The command line as a process: what it prints, how it ends, and what it leaves behind."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse
+from PIL import Image
+
+import persianrug as pr
+
+CELLS = Path(__file__).parent.parent / "examples" / "data" / "pbmc68k_reduced.npz"
+COMMAND = [sys.executable, "-m", "persianrug"]
+
+
+@pytest.fixture
+def run(command_environment, tmp_path):
+    def run(*arguments, timeout=100, **options):
+        return subprocess.run(
+            [*COMMAND, *map(str, arguments)], env=command_environment, cwd=tmp_path, timeout=timeout,
+            capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, **options,
+        )  # fmt: skip
+
+    return run
+
+
+def refused(result):
+    """One line on stderr, nothing on stdout, exit code 2."""
+    assert result.returncode == 2, result
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1, result.stderr
+    assert result.stderr.startswith("persianrug: ")
+    return result.stderr
+
+
+def test_solve_prints_limit_and_prediction(run):
+    result = run("solve", "--p", 0.045, "--ratio", 0.25, "--json")
+    assert result.returncode == 0
+    assert result.stderr == ""
+    report = json.loads(result.stdout)
+    assert report["source"] == {"name": "uniform", "p": 0.045}
+    assert (report["ratio"], report["n_sparse"], report["n_dense"]) == (0.25, 8192, 2048)
+    assert list(report["decoders"]) == ["linear", "relu"]
+    relu = report["decoders"]["relu"]
+    assert relu["limit"] == pytest.approx(0.0048558, rel=1e-4)
+    assert (relu["gain"], relu["bias"]) == pytest.approx((1.28921, -0.44583), rel=1e-4)
+    assert relu["limit"] < relu["predicted"] < 1.01 * relu["limit"]
+    for row in report["decoders"].values():
+        assert row["measured"] is row["stderr"] is row["microseconds_per_vector"] is None
+
+
+def test_solve_measures(run):
+    command = ("solve", "--p", 0.1, "--ratio", 0.5, "--n-sparse", 999, "--source", "exponential", "--measure",
+               "--json", "--samples", 2000, "--seed", 3)  # fmt: skip
+    result = run(*command)
+    report = json.loads(result.stdout)
+    assert (report["n_sparse"], report["n_dense"], report["source"]["name"]) == (999, 500, "exponential")
+    for row in report["decoders"].values():
+        assert abs(row["measured"] - row["predicted"]) < 4 * row["stderr"] + 0.01 * row["predicted"]
+        assert row["microseconds_per_vector"] > 0
+    again = json.loads(run(*command).stdout)
+    assert again["decoders"]["relu"]["measured"] == report["decoders"]["relu"]["measured"]
+
+
+def test_solve_prints_a_table(run):
+    result = run("solve", "--p", 0.3, "--ratio", 0.5, "--n-sparse", 256, "--measure", "--samples", 64)
+    assert result.returncode == 0
+    assert result.stderr == ""
+    for word in (
+        "uniform source, p = 0.3",
+        "predicted",
+        "measured",
+        "± stderr",
+        "off by",
+        "linear",
+        "relu",
+        "max(",
+    ):
+        assert word in result.stdout
+    without = run("solve", "--p", 0.3, "--ratio", 0.5, "--n-sparse", 256)
+    assert "measured" not in without.stdout
+
+
+def test_solve_on_the_cells(run):
+    result = run("solve", "--data", CELLS, "--ratio", 0.5, "--measure", "--json")
+    report = json.loads(result.stdout)
+    assert report["source"]["name"] == "empirical"
+    assert report["source"]["p"] == pytest.approx(0.326, abs=0.01)
+    assert (report["n_sparse"], report["n_dense"]) == (765, 382)
+    # Features are neither alike nor independent, and the pooled law misses; here by little.
+    for row in report["decoders"].values():
+        assert row["measured"] == pytest.approx(row["predicted"], rel=0.05)
+    table = run("solve", "--data", CELLS, "--ratio", 0.5, "--measure").stdout
+    assert "350 rows that were not fitted" in table
+    assert "alike and independent" in table
+
+
+def test_solve_on_dense_rows(run, tmp_path):
+    rows = pr.SparseUniform(0.2).sample(300, 64, seed=0).numpy()
+    np.save(tmp_path / "rows.npy", rows)
+    dense = json.loads(run("solve", "--data", "rows.npy", "--ratio", 0.5, "--measure", "--json").stdout)
+    scipy.sparse.save_npz(tmp_path / "rows.npz", scipy.sparse.csr_array(rows))
+    sparse = json.loads(run("solve", "--data", "rows.npz", "--ratio", 0.5, "--measure", "--json").stdout)
+    for row, other in zip(dense["decoders"].values(), sparse["decoders"].values(), strict=True):
+        assert row["measured"] == pytest.approx(other["measured"])
+        assert row["measured"] == pytest.approx(row["predicted"], abs=4 * row["stderr"] + 0.02 * row["predicted"])
+
+
+def test_solve_saves_a_model_that_weave_draws(run, tmp_path):
+    saving = ("solve", "--p", 0.1, "--ratio", 0.5, "--n-sparse", 64, "--seed", 5, "--save", "model.safetensors")
+    assert run(*saving).returncode == 0
+    model = pr.load(tmp_path / "model.safetensors")
+    assert model.encoder == pr.Rug(64, 32, seed=5)
+    result = run("weave", "--model", "model.safetensors", "--out", "rug.png", "--pixels", 1)
+    assert result.returncode == 0
+    assert "Rug(n_sparse=64, n_dense=32, seed=5)" in result.stdout
+    with Image.open(tmp_path / "rug.png") as picture:
+        assert picture.size == (64, 64)
+
+
+@pytest.mark.parametrize(("arguments", "side"), [((), 1024), (("--n-sparse", 765, "--ratio", 0.3), 1530)])
+def test_weave_draws(run, tmp_path, arguments, side):
+    result = run("weave", "--out", "rug.png", *arguments)
+    assert result.returncode == 0
+    assert f"{side} x {side} pixels" in result.stdout
+    with Image.open(tmp_path / "rug.png") as picture:
+        assert picture.size == (side, side)
+        assert len(picture.convert("RGB").getcolors(1 << 24)) > 10
+
+
+def test_help_and_version_come_without_pytorch(run):
+    assert "solve" in run("--help").stdout
+    assert "--measure" in run("solve", "--help").stdout
+    assert run("--version").stdout == f"persianrug {pr.__version__}\n"
+    code = "import sys, persianrug.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("solve --p 0 --ratio 0.25", "p is 0.0; allowed: a number in (0, 1]"),
+        ("solve --p 1.5 --ratio 0.25", "p is 1.5; allowed"),
+        ("solve --p nan --ratio 0.25", "p is nan; allowed"),
+        ("solve --p x --ratio 0.25", "--p"),
+        ("solve --ratio 0.25", "--p is missing; allowed: a number in (0, 1], or --data FILE"),
+        ("solve --p 0.1", "--ratio"),
+        ("solve --p 0.1 --ratio 0", "ratio is 0.0; allowed: a number in (0, 1]"),
+        ("solve --p 0.1 --ratio -1", "ratio is -1.0; allowed"),
+        ("solve --p 0.1 --ratio 1.01", "ratio is 1.01; allowed"),
+        ("solve --p 0.1 --ratio inf", "ratio is inf; allowed"),
+        ("solve --p 0.1 --ratio 0.5 --n-sparse 1", "n_sparse is 1; allowed: an integer >= 2"),
+        ("solve --p 0.1 --ratio 0.5 --n-sparse 99999999999", "n_sparse is 99999999999; allowed"),
+        ("solve --p 0.1 --ratio 0.01 --n-sparse 8", "ratio is 0.01, which makes n_dense 0"),
+        (
+            "solve --p 0.1 --ratio 0.5 --source cauchy",
+            "source is 'cauchy'; allowed: uniform, exponential, half-normal",
+        ),
+        ("solve --p 0.1 --ratio 0.5 --samples 1", "samples is 1; allowed"),
+        ("solve --p 0.1 --ratio 0.5 --seed -1", "seed is -1; allowed"),
+        ("solve --p 0.1 --ratio 0.5 --device tpu9", "device is 'tpu9'; allowed here: cpu"),
+        ("solve --p 0.1 --ratio 0.5 --save none/m.safetensors", "output folder"),
+        ("solve --data none.npy --ratio 0.5", "none.npy cannot be read: No such file"),
+        ("solve --data rows.csv --ratio 0.5", "ends in .csv; allowed: .npy, .npz"),
+        ("solve --data bad.npy --ratio 0.5", "bad.npy cannot be read"),
+        ("solve --data rows.npy --p 0.1 --ratio 0.5", "--p is 0.1; allowed with --data: no --p"),
+        ("solve --data rows.npy --n-sparse 8 --ratio 0.5", "--n-sparse is 8; allowed with --data"),
+        ("solve --data zeros.npy --ratio 0.5", "nothing but zeros"),
+        ("solve --data nan.npy --ratio 0.5", "NaN or infinity; allowed: finite numbers"),
+        ("weave", "--out"),
+        ("weave --out rug.jpg", "--out is rug.jpg; allowed: a file that ends in .png"),
+        ("weave --out none/rug.png", "is missing; allowed: an existing folder"),
+        ("weave --out rug.png --n-sparse 9000", "n_sparse is 9000; allowed: an integer from 2 to 8192"),
+        ("weave --out rug.png --ratio 2", "ratio is 2.0; allowed"),
+        ("weave --out rug.png --pixels 0", "pixels is 0; allowed"),
+        ("weave --out rug.png --seed -3", "seed is -3; allowed"),
+        ("weave --out rug.png --model none.safetensors", "none.safetensors is missing"),
+        ("weave --out rug.png --model bad.npy", "bad.npy cannot be read"),
+        ("weave --out rug.png --model bad.npy --ratio 0.5", "allowed with --model: no --ratio"),
+        ("weave --out folder.png", "not a regular file"),
+        ("knit", "knit"),
+        ("solve --nonsense", "--nonsense"),
+    ],
+)
+def test_mistakes_are_one_line(run, tmp_path, arguments, words):
+    np.save(tmp_path / "rows.npy", np.eye(8))
+    np.save(tmp_path / "zeros.npy", np.zeros((8, 8)))
+    np.save(tmp_path / "nan.npy", np.full((8, 8), np.nan))
+    (tmp_path / "bad.npy").write_bytes(b"\x80\x04pickle")
+    (tmp_path / "folder.png").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    assert words in refused(run(*arguments.split()))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_that_is_not_writable_is_refused(run, tmp_path):
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    try:
+        if os.access(folder, os.W_OK):
+            # Root may write anywhere; a folder of the kernel's refuses even root.
+            folder = Path("/proc")
+        message = refused(run("weave", "--out", folder / "rug.png"))
+    finally:
+        (tmp_path / "closed").chmod(0o700)
+    assert "allowed" in message or "No such file" in message or "not permitted" in message
+
+
+def test_output_that_nobody_reads_or_that_finds_no_room(run, command_environment, tmp_path):
+    command = [*COMMAND, "solve", "--p", "0.1", "--ratio", "0.5"]
+    with subprocess.Popen(
+        command, env=command_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        assert process.wait(timeout=60) == 1
+        assert process.stderr.read() == b""
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run([*command, "--json"], env=command_environment,
+                                stdout=full, stderr=subprocess.PIPE, text=True, check=False)  # fmt: skip
+    assert result.returncode == 2
+    assert "No space left on device" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+LONG = ["solve", "--p", "0.5", "--ratio", "0.5", "--measure", "--samples", "1000000", "--n-sparse", "8192"]
+
+
+@pytest.mark.parametrize("wait", [0.05, 3.0])
+def test_interruption_is_one_line(command_environment, tmp_path, wait):
+    process = subprocess.Popen([*COMMAND, *LONG], env=command_environment, cwd=tmp_path, start_new_session=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    time.sleep(wait)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert out == ""
+    if wait > 1:
+        assert process.returncode == 130
+        assert err.strip() == "persianrug: interrupted"
+    else:
+        # Python itself was still starting.
+        assert process.returncode in (130, -signal.SIGINT, 1)
+
+
+def test_killed_in_the_middle_leaves_the_old_picture(command_environment, tmp_path):
+    picture = tmp_path / "rug.png"
+    first = [*COMMAND, "weave", "--out", str(picture)]
+    subprocess.run(first, env=command_environment, check=True, capture_output=True)
+    before = picture.read_bytes()
+    for wait in (0.5, 2.0, 3.0, 4.0):
+        process = subprocess.Popen([*COMMAND, "weave", "--out", str(picture), "--n-sparse", "4096"],
+                                   env=command_environment, stdout=subprocess.DEVNULL)  # fmt: skip
+        time.sleep(wait)
+        process.kill()
+        process.wait()
+        content = picture.read_bytes()
+        if content != before:
+            with Image.open(picture) as whole:
+                whole.load()
+                assert whole.size == (4096, 4096)
+            before = content
+
+
+def test_progress_is_shown_on_a_terminal_only(command_environment, tmp_path):
+    arguments = ["solve", "--p", "0.3", "--ratio", "0.5", "--n-sparse", "8192", "--measure", "--samples", "4000"]
+    leader, follower = os.openpty()
+    with Path(tmp_path / "out").open("w") as out:
+        process = subprocess.Popen([*COMMAND, *arguments, "--json"], env=command_environment | {"TERM": "xterm"},
+                                   stdout=out, stderr=follower)  # fmt: skip
+        os.close(follower)
+        shown = b""
+        while True:
+            try:
+                part = os.read(leader, 4096)
+            except OSError:
+                break
+            if not part:
+                break
+            shown += part
+        assert process.wait(timeout=60) == 0
+    os.close(leader)
+    assert b"measuring" in shown
+    json.loads((tmp_path / "out").read_text())

@@ -1,0 +1,55 @@
+"""The picture of W."""
+
+import numpy as np
+import pytest
+
+import persianrug as pr
+from persianrug.figures.weave import _palette, weave
+
+
+def test_pixels_are_entries_of_W():
+    encoder = pr.Rug(64, 16, signs=False)
+    picture = np.asarray(weave(encoder))
+    W = encoder.W().numpy()
+    off = ~np.eye(64, dtype=bool)
+    assert (picture[~off] == 255).all()
+    # The palette's index grows with the entry.
+    order = np.argsort(W[off], kind="stable")
+    assert (np.diff(picture[off][order].astype(int)) >= 0).all()
+    assert np.unique(picture).size > 5
+    # Entries of a Hadamard rug depend on i ^ j alone: that is the pattern.
+    index = np.arange(64)
+    assert (picture == picture[0][index[:, None] ^ index]).all()
+
+
+def test_an_entry_is_a_square_of_pixels():
+    encoder = pr.Rug(9, 4)
+    small, large = (np.asarray(weave(encoder, pixels)) for pixels in (1, 3))
+    assert (large == np.kron(small, np.ones((3, 3), dtype=np.uint8))).all()
+
+
+def test_blocks_of_rows_make_one_picture(monkeypatch):
+    encoder = pr.Rug(100, 30)
+    whole = np.asarray(weave(encoder))
+    monkeypatch.setattr("persianrug.figures.weave._BLOCK", 7)
+    assert (np.asarray(weave(encoder)) == whole).all()
+
+
+def test_a_rug_that_keeps_everything_and_given_weights_are_drawn():
+    assert np.asarray(weave(pr.Rug(16, 16))).shape == (16, 16)
+    weights = np.random.default_rng(0).normal(size=(4, 10))
+    assert np.asarray(weave(pr.Dense(weights))).shape == (10, 10)
+
+
+def test_the_palette_runs_from_indigo_over_madder_to_ivory():
+    palette = _palette()
+    assert palette.shape == (256, 3)
+    assert palette[0].tolist() == [0x10, 0x20, 0x4D]
+    assert palette[255].tolist() == [0xFB, 0xF0, 0xD4]
+    assert np.abs(np.diff(palette.astype(int), axis=0)).max() <= 4
+
+
+@pytest.mark.parametrize(("n", "pixels"), [(16, 0), (16, 2000), (8192, 3), (9000, 1)])
+def test_pictures_without_or_beyond_measure_are_refused(n, pixels):
+    with pytest.raises(ValueError, match=r"(pixels|n_sparse) is"):
+        weave(pr.Rug(n, n // 2), pixels)
