@@ -254,7 +254,7 @@ def test_killed_in_the_middle_leaves_the_old_picture(command_environment, tmp_pa
     first = [*COMMAND, "weave", "--out", str(picture)]
     subprocess.run(first, env=command_environment, check=True, capture_output=True)
     before = picture.read_bytes()
-    for wait in (0.5, 2.0, 3.0, 4.0):
+    for wait in (0.5, 2.5, 3.5):
         process = subprocess.Popen([*COMMAND, "weave", "--out", str(picture), "--n-sparse", "4096"],
                                    env=command_environment, stdout=subprocess.DEVNULL)  # fmt: skip
         time.sleep(wait)

@@ -139,10 +139,10 @@ class TestEnergy:
         variance = spread.weights @ (spread.nodes - mean) ** 2
         assert 3 * variance == pytest.approx(fourth * participation, rel=1e-6)
 
-    @pytest.mark.parametrize(("copies", "p"), [(1, 0.3), (20, 0.05), (200, 0.01), (2000, 0.01), (200, 0.25)])
+    @pytest.mark.parametrize(("copies", "p"), [(1, 0.3), (20, 0.05), (200, 0.01), (1000, 0.02), (200, 0.25)])
     def test_averages_of_curved_functions_are_sampled_ones(self, make_source, copies, p):
         source = make_source(p)
-        x = torch.cat([source.sample(20_000, copies, seed=k, dtype=torch.float64) for k in range(5)])
+        x = torch.cat([source.sample(20_000, copies, seed=k, dtype=torch.float64) for k in range(2)])
         sampled = (x - source.mean).square_().mean(1).numpy() ** 0.75
         spread = energy(source, self.participation(source, copies))
         expected = spread.weights @ spread.nodes**0.75
