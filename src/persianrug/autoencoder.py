@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class Measurement:
     samples : int
         Number of vectors.
     microseconds_per_vector : float
-        Time to encode and decode one vector, in batches.
+        Time to encode and decode one vector, the median over batches.
     """
 
     loss: float
@@ -148,14 +149,15 @@ class Autoencoder:
         samples = _checks.integer("samples", samples, 2)
         batch = max(1, min(samples, _MOST_ENTRIES // self.encoder.n_sparse))
         losses = torch.empty(samples, dtype=torch.float64)
-        seconds, start = 0.0, 0
+        times: list[float] = []
+        start = 0
         for x in _batches(data, self.encoder.n_sparse, samples, batch, seed, dtype, torch.device(device)):
             if start == 0:
                 # Not counted: rows and signs are made, and threads and devices wake.
                 self(x)
             began = _clock(x.device)
             x_hat = self(x)
-            seconds += _clock(x.device) - began
+            times.append((_clock(x.device) - began) / len(x))
             errors = x_hat.sub_(x).square_().mean(dim=1, dtype=torch.float64)
             losses[start : start + len(x)] = errors.cpu()
             start += len(x)
@@ -164,7 +166,7 @@ class Autoencoder:
             loss=float(losses.mean()),
             stderr=float(losses.std() / samples**0.5),
             samples=samples,
-            microseconds_per_vector=1e6 * seconds / samples,
+            microseconds_per_vector=1e6 * statistics.median(times),
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
