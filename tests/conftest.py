@@ -4,6 +4,7 @@ import pytest
 from hypothesis import settings
 
 import persianrug as pr
+from persianrug.decoders import DECODERS
 
 settings.register_profile("default", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("default")
@@ -30,3 +31,8 @@ def command_environment():
     """An environment for a process: no terminal, no colour."""
     kept = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "CLICOLOR_FORCE")}
     return {**kept, "NO_COLOR": "1", "COLUMNS": "120"}
+
+
+def kinds_for(source):
+    """The decoders that take a source."""
+    return [kind for kind in DECODERS.values() if not (kind.one_sided and source.signed)]

@@ -47,7 +47,7 @@ def test_solve_prints_limit_and_prediction(run):
     report = json.loads(result.stdout)
     assert report["source"] == {"name": "uniform", "p": 0.045}
     assert (report["ratio"], report["n_sparse"], report["n_dense"]) == (0.25, 8192, 2048)
-    assert list(report["decoders"]) == ["linear", "relu"]
+    assert list(report["decoders"]) == ["linear", "relu", "jumprelu", "gated", "prolu"]
     relu = report["decoders"]["relu"]
     assert relu["limit"] == pytest.approx(0.0048558, rel=1e-4)
     assert (relu["gain"], relu["bias"]) == pytest.approx((1.28921, -0.44583), rel=1e-4)
@@ -86,6 +86,13 @@ def test_solve_prints_a_table(run):
         assert word in result.stdout
     without = run("solve", "--p", 0.3, "--ratio", 0.5, "--n-sparse", 256)
     assert "measured" not in without.stdout
+
+
+def test_solve_takes_the_decoders_that_fit_or_those_asked_for(run):
+    signed = json.loads(run("solve", "--p", 0.1, "--ratio", 0.5, "--source", "gaussian", "--json").stdout)
+    assert list(signed["decoders"]) == ["linear", "soft"]
+    asked = json.loads(run("solve", "--p", 0.1, "--ratio", 0.5, "--decoders", "prolu,linear", "--json").stdout)
+    assert list(asked["decoders"]) == ["prolu", "linear"]
 
 
 def test_solve_on_the_cells(run):
@@ -174,6 +181,8 @@ def test_help_and_version_come_without_pytorch(run):
         ("solve --data rows.npy --n-sparse 8 --ratio 0.5", "--n-sparse is 8; allowed with --data"),
         ("solve --data zeros.npy --ratio 0.5", "nothing but zeros"),
         ("solve --data nan.npy --ratio 0.5", "NaN or infinity; allowed: finite numbers"),
+        ("solve --p 0.1 --ratio 0.5 --decoders relu,guess", "decoder is 'guess'; allowed: linear, relu"),
+        ("solve --p 0.1 --ratio 0.5 --source gaussian --decoders relu", "source gaussian is signed; allowed with"),
         ("weave", "--out"),
         ("weave --out rug.jpg", "--out is rug.jpg; allowed: a file that ends in .png"),
         ("weave --out none/rug.png", "is missing; allowed: an existing folder"),

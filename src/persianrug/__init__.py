@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from persianrug.autoencoder import Autoencoder, Measurement, load
-    from persianrug.decoders import Decoder, Linear, ReLU
+    from persianrug.decoders import Decoder, Gated, JumpReLU, Linear, ProLU, ReLU, SoftThreshold
     from persianrug.encoders import Dense, Encoder, Gaussian, Rug, noise_level
     from persianrug.files import read_rows
     from persianrug.sources import (
@@ -36,11 +36,15 @@ __all__ = [
     "Dense",
     "Empirical",
     "Encoder",
+    "Gated",
     "Gaussian",
+    "JumpReLU",
     "Linear",
     "Measurement",
+    "ProLU",
     "ReLU",
     "Rug",
+    "SoftThreshold",
     "Source",
     "SparseConstant",
     "SparseExponential",

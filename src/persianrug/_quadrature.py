@@ -31,6 +31,8 @@ def panels(breaks: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np
 
 def normal_pdf(t: NDArray[np.float64]) -> NDArray[np.float64]:
     """Density of the standard normal distribution."""
+    # Beyond 40 it is 0 in float64, and t^2 may overflow.
+    t = np.clip(t, -40.0, 40.0)
     return np.exp(-0.5 * t * t) / np.sqrt(2 * np.pi)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,6 +21,7 @@ from typer.exceptions import TyperException
 if TYPE_CHECKING:
     import scipy.sparse
 
+    from persianrug.decoders import Decoder
     from persianrug.encoders import Encoder, Rug
     from persianrug.sources import Source
 
@@ -72,6 +74,9 @@ def solve(
             "source is fitted on one half, losses are measured on the other."
         ),
     ] = None,
+    decoders: Annotated[
+        str | None, typer.Option(help="Which decoders, separated by commas. [default: all that fit the source]")
+    ] = None,
     measure: Annotated[bool, typer.Option("--measure", help="Measure every loss beside its law.")] = False,
     samples: Annotated[int | None, typer.Option(help="Vectors to measure on. [default: 4096]")] = None,
     seed: Annotated[int, typer.Option(help="Of the rug, the samples, and the halves of the data.")] = 0,
@@ -98,7 +103,6 @@ def solve(
     samples = 4096 if samples is None else _checks.integer("samples", samples, 2)
 
     from persianrug.autoencoder import Autoencoder
-    from persianrug.decoders import DECODERS
     from persianrug.encoders import Rug, noise_level
     from persianrug.sources import SOURCES
 
@@ -114,9 +118,11 @@ def solve(
     place = _device(device)
     sigma = noise_level(features.variance, ratio)
 
+    kinds = _decoders(decoders, features)
     rows: dict[str, dict[str, Any]] = {}
-    with _progress(len(DECODERS) * vectors, "measuring") if measure else nullcontext() as bar:
-        for name, kind in DECODERS.items():
+    formulas: dict[str, str] = {}
+    with _progress(len(kinds) * vectors, "measuring") if measure else nullcontext() as bar:
+        for name, kind in kinds.items():
             decoder = kind().tune(features, sigma)
             model = Autoencoder(rug, decoder, features.mean)
             if save is not None and name == "relu":
@@ -127,9 +133,9 @@ def solve(
                 "measured": None,
                 "stderr": None,
                 "microseconds_per_vector": None,
-                "gain": decoder.gain,
-                "bias": decoder.bias,
             }
+            rows[name] |= {key: value for key, value in decoder.recipe().items() if key != "name"}
+            formulas[name] = decoder.formula()
             if measure:
                 result = model.measure(
                     features if held_out is None else held_out,
@@ -153,7 +159,7 @@ def solve(
         }
         typer.echo(json.dumps(report, indent=2, allow_nan=False))
     else:
-        _print_table(features, rug, ratio, rows, data, held_out)
+        _print_table(features, rug, ratio, rows, formulas, data, held_out)
 
 
 @app.command()
@@ -198,6 +204,17 @@ def weave(
     picture.save(content, format="PNG", optimize=True)
     write_whole(out, content.getvalue())
     typer.echo(f"{out}: W of {encoder}, {picture.width} x {picture.height} pixels")
+
+
+def _decoders(names: str | None, source: Source) -> dict[str, type[Decoder]]:
+    """The decoders asked for, or all of use to the source."""
+    from persianrug import _checks
+    from persianrug.decoders import DECODERS
+
+    if names is not None:
+        return {name: DECODERS[_checks.one_of("decoder", name, DECODERS)] for name in names.split(",")}
+    # A soft threshold is for what has two sides, the others for what has one; linear is the floor of all.
+    return {name: kind for name, kind in DECODERS.items() if name == "linear" or kind.one_sided != source.signed}
 
 
 def _refuse(options: dict[str, Any], beside: str, why: str) -> None:
@@ -262,6 +279,7 @@ def _print_table(
     rug: Rug,
     ratio: float,
     rows: dict[str, dict[str, Any]],
+    formulas: dict[str, str],
     data: Path | None,
     held_out: scipy.sparse.csr_array | None,
 ) -> None:
@@ -275,8 +293,8 @@ def _print_table(
         )
         console.print(f"ratio = {ratio:g}, {rug}, measured on {held_out.shape[0]} rows that were not fitted")
     measured = any(row["measured"] is not None for row in rows.values())
-    table = Table()
-    table.add_column("decoder")
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("decoder", no_wrap=True)
     headings = ["limit", "predicted"]
     if measured:
         headings += ["measured", "± stderr", "off by", "µs/vector"]
@@ -294,9 +312,8 @@ def _print_table(
             ]
         table.add_row(name, *cells)
     console.print(table)
-    for name, row in rows.items():
-        affine = f"{row['gain']:.6g} y {'-' if row['bias'] < 0 else '+'} {abs(row['bias']):.6g}"
-        console.print(f"{name}: x_hat = {f'max({affine}, 0)' if name == 'relu' else affine}")
+    for name, formula in formulas.items():
+        console.print(f"{name}: x_hat = {formula}")
     if data is not None and measured:
         console.print("The law takes features to be alike and independent; 'off by' shows what that costs here.")
 

@@ -99,6 +99,12 @@ class Source(ABC):
     # What follows for every source.
 
     @property
+    def signed(self) -> bool:
+        """Whether a feature can be negative."""
+        u, _ = self.amplitude_nodes(np.zeros(1), np.array(0.0))
+        return bool(u.min() < 0)
+
+    @property
     def mean(self) -> float:
         """E x."""
         return self.p * self.amplitude_moment(1)

@@ -1,4 +1,4 @@
-"""Decoders: in each file one decoder, how it is tuned, and its law."""
+"""Decoders: in each file one decoder, or one kind, how it is tuned, and its law."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from typing import Any
 
 from persianrug import _checks
 from persianrug.decoders._base import Decoder
+from persianrug.decoders.jumprelu import Gated, JumpReLU, ProLU
 from persianrug.decoders.linear import Linear
 from persianrug.decoders.relu import ReLU
+from persianrug.decoders.soft import SoftThreshold
 
-__all__ = ["DECODERS", "Decoder", "Linear", "ReLU", "from_recipe"]
+__all__ = ["DECODERS", "Decoder", "Gated", "JumpReLU", "Linear", "ProLU", "ReLU", "SoftThreshold", "from_recipe"]
 
-DECODERS: dict[str, type[Linear] | type[ReLU]] = {decoder.name: decoder for decoder in (Linear, ReLU)}
+DECODERS: dict[str, type[Decoder]] = {
+    decoder.name: decoder for decoder in (Linear, ReLU, JumpReLU, Gated, ProLU, SoftThreshold)
+}
 """Decoders by name."""
 
 

@@ -27,6 +27,8 @@ class Decoder(ABC):
     """
 
     name: ClassVar[str]
+    # Whether it is zero below a threshold, and so of no use to a feature that can be negative.
+    one_sided: ClassVar[bool] = True
 
     @abstractmethod
     def tune(self, source: Source, sigma: ArrayLike) -> Self:
@@ -41,7 +43,7 @@ class Decoder(ABC):
         Raises
         ------
         ValueError
-            If sigma is negative or not finite.
+            If sigma is negative or not finite, or the source is signed and the decoder one-sided.
         """
 
     @abstractmethod
@@ -57,8 +59,23 @@ class Decoder(ABC):
         return self.apply_(y.clone())
 
     @abstractmethod
+    def formula(self) -> str:
+        """The estimate as a formula in y, for people."""
+
+    @abstractmethod
     def recipe(self) -> dict[str, Any]:
         """What the decoder is made from, as a JSON object."""
+
+    def _checked(self, source: Source, sigma: ArrayLike) -> NDArray[np.float64]:
+        """Sigma as a float64 array (k,), or ValueError where `tune` raises it."""
+        if self.one_sided and source.signed:
+            raise ValueError(
+                f"source {source.name} is signed; allowed with decoder {self.name}: sources of features >= 0"
+            )
+        levels = np.atleast_1d(np.asarray(sigma, dtype=np.float64))
+        if not np.isfinite(levels).all() or (levels < 0).any():
+            raise ValueError(f"sigma is {levels}; allowed: finite numbers >= 0")
+        return levels
 
     def limit(self, source: Source, encoder: Encoder) -> float:
         """Predicted loss per feature for n_sparse -> infinity at the encoder's interference."""
@@ -84,14 +101,11 @@ def noise_levels(source: Source, encoder: Encoder) -> NDArray[np.float64]:
     return np.sqrt(source.variance * interference_levels(encoder))
 
 
-def checked_sigma(sigma: ArrayLike) -> NDArray[np.float64]:
-    """Sigma as a float64 array (k,), or ValueError."""
-    levels = np.atleast_1d(np.asarray(sigma, dtype=np.float64))
-    if not np.isfinite(levels).all() or (levels < 0).any():
-        raise ValueError(f"sigma is {levels}; allowed: finite numbers >= 0")
-    return levels
-
-
 def affine_parameters(gain: float, bias: float) -> tuple[float, float]:
     """Gain and bias as finite floats, or ValueError."""
     return _checks.finite("gain", gain), _checks.finite("bias", bias)
+
+
+def signed(number: float) -> str:
+    """The number with its sign set apart, to be added in a formula."""
+    return f"{'-' if number < 0 else '+'} {abs(number):.6g}"

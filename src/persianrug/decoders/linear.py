@@ -10,7 +10,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from persianrug.decoders._base import Decoder, affine_parameters, checked_sigma
+from persianrug.decoders._base import Decoder, affine_parameters, signed
 from persianrug.sources import Source
 
 
@@ -22,6 +22,7 @@ class Linear(Decoder):
     bias: float = 0.0
 
     name = "linear"
+    one_sided = False
 
     def __post_init__(self) -> None:
         gain, bias = affine_parameters(self.gain, self.bias)
@@ -33,7 +34,7 @@ class Linear(Decoder):
 
         On a rug the loss is then v (1 - ratio): that of an orthogonal projector.
         """
-        power = float(np.mean(checked_sigma(sigma) ** 2))
+        power = float(np.mean(self._checked(source, sigma) ** 2))
         variance = source.variance
         # A source without variance is its mean.
         gain = variance / (variance + power) if variance > 0 else 0.0
@@ -46,6 +47,9 @@ class Linear(Decoder):
 
     def apply_(self, y: Float[Tensor, "*batch n_sparse"]) -> Float[Tensor, "*batch n_sparse"]:
         return y.mul_(self.gain).add_(self.bias)
+
+    def formula(self) -> str:
+        return f"{self.gain:.6g} y {signed(self.bias)}"
 
     def recipe(self) -> dict[str, Any]:
         return {"name": self.name, **asdict(self)}

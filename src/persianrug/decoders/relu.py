@@ -12,7 +12,8 @@ from scipy.special import ndtr
 from torch import Tensor
 
 from persianrug._quadrature import normal_pdf, rectified_first, rectified_second, standardised
-from persianrug.decoders._base import Decoder, affine_parameters, checked_sigma
+from persianrug.decoders._base import Decoder, affine_parameters, signed
+from persianrug.decoders._threshold import best_threshold
 from persianrug.sources import Source
 
 
@@ -37,20 +38,27 @@ class ReLU(Decoder):
         squares fit, N(t) / D(t) with N = E[x (y - t)_+] and D = E[(y - t)_+^2]. So one number is searched for:
         on a grid, whose best cell is then refined.
         """
-        levels = checked_sigma(sigma)
-        thresholds = _threshold_grid(source, levels)
-        overlap, power = self._moments(source, levels, thresholds)
-        # What the fit explains of E x^2; to place the best cell, digits lost in the difference do not matter.
-        explained = np.divide(overlap**2, power, out=np.zeros_like(power), where=power > 0)
-        best = int(np.argmax(explained))
-        for _ in range(6):
-            low, high = thresholds[max(best - 1, 0)], thresholds[min(best + 1, len(thresholds) - 1)]
-            thresholds = np.linspace(low, high, 13)
+        levels = self._checked(source, sigma)
+
+        def rough(thresholds: NDArray[np.float64]) -> NDArray[np.float64]:
+            # What the fit leaves of E x^2, up to that constant.
             overlap, power = self._moments(source, levels, thresholds)
-            gains = np.divide(overlap, power, out=np.zeros_like(power), where=power > 0)
-            biases = 0.0 - gains * thresholds
-            best = int(np.argmin(_risk(source, gains, biases, levels[:, None]).mean(axis=0)))
-        return ReLU(float(gains[best]), float(biases[best]))
+            return -np.divide(overlap**2, power, out=np.zeros_like(power), where=power > 0)
+
+        def exact(thresholds: NDArray[np.float64]) -> NDArray[np.float64]:
+            gains = self._gain(source, levels, thresholds)
+            return _risk(source, gains, -gains * thresholds, levels[:, None]).mean(axis=0)
+
+        threshold = best_threshold(source, levels, rough, exact)
+        gain = float(self._gain(source, levels, np.array([threshold]))[0])
+        return ReLU(gain, 0.0 - gain * threshold)
+
+    def _gain(
+        self, source: Source, levels: NDArray[np.float64], threshold: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The best gain at each threshold (k,)."""
+        overlap, power = self._moments(source, levels, threshold)
+        return np.divide(overlap, power, out=np.zeros_like(power), where=power > 0)
 
     @staticmethod
     def _moments(
@@ -78,6 +86,9 @@ class ReLU(Decoder):
     def apply_(self, y: Float[Tensor, "*batch n_sparse"]) -> Float[Tensor, "*batch n_sparse"]:
         return y.mul_(self.gain).add_(self.bias).relu_()
 
+    def formula(self) -> str:
+        return f"max({self.gain:.6g} y {signed(self.bias)}, 0)"
+
     def recipe(self) -> dict[str, Any]:
         return {"name": self.name, **asdict(self)}
 
@@ -101,23 +112,3 @@ def _risk(
     )
     active = (w * on).sum(-1)
     return source.p * active + (1 - source.p) * rectified_second(bias, s)
-
-
-def _threshold_grid(source: Source, levels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Thresholds of y, ascending, among which the best one lies."""
-    sigma = float(np.sqrt(np.mean(levels**2)))
-    u, _ = source.amplitude_nodes(np.zeros(1), np.array(0.0))
-    top = 2 * max(float(u.max()), 0.0) + 1e-300
-    bottom = min(float(u.min()), 0.0)
-    # Below all of y a ReLU is affine; the best affine decoder is zero at t = -mean sigma^2 / v.
-    affine = -source.mean * sigma**2 / source.variance if source.variance > 0 else 0.0
-    grid = np.concatenate(
-        [
-            [affine, affine - sigma, bottom - 9 * sigma],
-            np.linspace(bottom, 0, 17),
-            sigma * np.linspace(-9, 14, 47),
-            np.linspace(0, top, 17),
-            np.geomspace(max(14 * sigma, 1e-6 * top), max(15 * sigma, top), 25),
-        ]
-    )
-    return np.unique(grid)

@@ -1,0 +1,93 @@
+"""The soft threshold, for signed sources."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr
+from torch import Tensor
+
+from persianrug import _checks
+from persianrug._quadrature import rectified_first, rectified_second, standardised
+from persianrug.decoders._base import Decoder
+from persianrug.decoders._threshold import Floats, best_threshold, error_above
+from persianrug.sources import Source
+
+
+@dataclass(frozen=True)
+class SoftThreshold(Decoder):
+    """x_hat = gain sign(y) max(|y| - threshold, 0), with y the unbiased centred estimate."""
+
+    gain: float = 1.0
+    threshold: float = 0.0
+
+    name = "soft"
+    one_sided = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "gain", _checks.finite("gain", self.gain))
+        object.__setattr__(self, "threshold", _checks.finite("threshold", self.threshold))
+        if self.threshold < 0:
+            raise ValueError(f"threshold is {self.threshold}; allowed: a number >= 0")
+
+    def tune(self, source: Source, sigma: ArrayLike) -> SoftThreshold:
+        """Minimise the risk: for a given threshold the gain is a least squares fit."""
+        levels = self._checked(source, sigma)
+
+        def rough(thresholds: Floats) -> Floats:
+            overlap, power = self._moments(source, levels, thresholds)
+            return -np.divide(overlap**2, power, out=np.zeros_like(power), where=power > 0)
+
+        def exact(thresholds: Floats) -> Floats:
+            gains = self._gain(source, levels, thresholds)
+            return _risk(source, gains, thresholds, levels[:, None]).mean(axis=0)
+
+        threshold = best_threshold(source, levels, rough, exact, lowest=0.0)
+        return SoftThreshold(float(self._gain(source, levels, np.array([threshold]))[0]), threshold)
+
+    def _gain(self, source: Source, levels: Floats, threshold: Floats) -> Floats:
+        overlap, power = self._moments(source, levels, threshold)
+        return np.divide(overlap, power, out=np.zeros_like(power), where=power > 0)
+
+    @staticmethod
+    def _moments(source: Source, levels: Floats, threshold: Floats) -> tuple[Floats, Floats]:
+        """E[x s(y)] and E[s(y)^2] of the soft threshold s at each threshold (k,), averaged over the levels."""
+        t, sigma = np.broadcast_arrays(threshold, levels[:, None])
+        u, w = source.amplitude_nodes(np.stack([t, -t], axis=-1), sigma)
+        s, up, down = sigma[..., None], u - t[..., None], -u - t[..., None]
+        overlap = source.p * (w * u * (rectified_first(up, s) - rectified_first(down, s))).sum(-1)
+        active = (w * (rectified_second(up, s) + rectified_second(down, s))).sum(-1)
+        power = source.p * active + (1 - source.p) * 2 * rectified_second(-t, sigma)
+        return overlap.mean(0), power.mean(0)
+
+    def risk(self, source: Source, sigma: ArrayLike) -> NDArray[np.float64]:
+        """The error u^2 where |y| is below the threshold, and that of an affine decoder on either side.
+
+        risk = p E_u [u^2 P(|y| <= t) + E[(u - gain (y - t))^2; y > t] + E[(u - gain (y + t))^2; y < -t]]
+               + (1 - p) 2 gain^2 R2(-t, sigma),  R2(m, s) = E max(m + s z, 0)^2.
+        """
+        return _risk(source, np.array(self.gain), np.array(self.threshold), np.asarray(sigma, dtype=np.float64))
+
+    def apply_(self, y: Float[Tensor, "*batch n_sparse"]) -> Float[Tensor, "*batch n_sparse"]:
+        return torch.nn.functional.softshrink(y, self.threshold).mul_(self.gain)
+
+    def formula(self) -> str:
+        return f"{self.gain:.6g} sign(y) max(|y| - {self.threshold:.6g}, 0)"
+
+    def recipe(self) -> dict[str, Any]:
+        return {"name": self.name, **asdict(self)}
+
+
+def _risk(source: Source, gain: Floats, threshold: Floats, sigma: Floats) -> Floats:
+    gain, threshold, sigma = np.broadcast_arrays(gain, threshold, sigma)
+    u, w = source.amplitude_nodes(np.stack([threshold, -threshold], axis=-1), sigma)
+    g, t, s = gain[..., None], threshold[..., None], sigma[..., None]
+    between = ndtr(standardised(t - u, s)) - ndtr(standardised(-t - u, s))
+    active = u * u * between + error_above(u, g, -g * t, t, s) + error_above(-u, g, -g * t, t, s)
+    off = 2 * gain**2 * rectified_second(-threshold, sigma)
+    return source.p * (w * active).sum(-1) + (1 - source.p) * off
