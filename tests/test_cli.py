@@ -45,7 +45,7 @@ def test_solve_prints_limit_and_prediction(run):
     assert result.returncode == 0
     assert result.stderr == ""
     report = json.loads(result.stdout)
-    assert report["source"] == {"name": "uniform", "p": 0.045}
+    assert (report["source"]["name"], report["source"]["p"]) == ("uniform", 0.045)
     assert (report["ratio"], report["n_sparse"], report["n_dense"]) == (0.25, 8192, 2048)
     assert list(report["decoders"]) == ["linear", "relu", "jumprelu", "gated", "prolu"]
     relu = report["decoders"]["relu"]
@@ -172,7 +172,10 @@ def test_help_and_version_come_without_pytorch(run):
         ),
         ("solve --p 0.1 --ratio 0.5 --samples 1", "samples is 1; allowed"),
         ("solve --p 0.1 --ratio 0.5 --seed -1", "seed is -1; allowed"),
+        ("solve --p 0.1 --ratio 0.5 --samples 99999999999999999999", "samples is 99999999999999999999; allowed"),
         ("solve --p 0.1 --ratio 0.5 --device tpu9", "device is 'tpu9'; allowed here: cpu"),
+        ("solve --p 0.1 --ratio 0.5 --device meta --measure", "device is 'meta'; allowed here: cpu"),
+        ("solve --p 0.1 --ratio 0.5 --device cuda:99", "device is 'cuda:99'; allowed here: cpu"),
         ("solve --p 0.1 --ratio 0.5 --save none/m.safetensors", "output folder"),
         ("solve --data none.npy --ratio 0.5", "none.npy cannot be read: No such file"),
         ("solve --data rows.csv --ratio 0.5", "ends in .csv; allowed: .npy, .npz"),
@@ -207,6 +210,93 @@ def test_mistakes_are_one_line(run, tmp_path, arguments, words):
     before = sorted(tmp_path.rglob("*"))
     assert words in refused(run(*arguments.split()))
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_without_a_command_help_is_printed(run):
+    result = run()
+    assert (result.returncode, result.stderr) == (2, "")
+    assert "solve" in result.stdout
+
+
+def test_no_memory_is_one_line(command_environment):
+    limited = (
+        f"ulimit -v 8000000; exec {sys.executable} -m persianrug solve --p 0.1 --ratio 0.25 --n-sparse 900000000"
+    )
+    result = subprocess.run(
+        ["bash", "-c", limited], env=command_environment, capture_output=True, text=True, check=False
+    )
+    assert "out of memory" in refused(result)
+
+
+def test_narrow_encodings_and_closed_output(run, command_environment):
+    command = [
+        *COMMAND,
+        "solve",
+        "--p",
+        "0.1",
+        "--ratio",
+        "0.5",
+        "--n-sparse",
+        "64",
+        "--measure",
+        "--samples",
+        "8",
+    ]
+    ascii_only = command_environment | {"PYTHONIOENCODING": "ascii"}
+    result = subprocess.run(command, env=ascii_only, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "? stderr" in result.stdout
+    closed = subprocess.run(
+        ["bash", "-c", " ".join(command) + " >&-"], env=command_environment, capture_output=True, check=False
+    )
+    assert b"Traceback" not in closed.stderr
+
+
+def test_data_with_an_offset_keeps_its_digits(run, tmp_path):
+    np.save(tmp_path / "rows.npy", 1e7 + np.random.default_rng(0).random((200, 8)))
+    rows = json.loads(run("solve", "--data", "rows.npy", "--ratio", 0.5, "--measure", "--json").stdout)["decoders"]
+    assert rows["linear"]["measured"] == pytest.approx(rows["linear"]["predicted"], rel=0.1)
+
+
+def test_small_rugs_are_tuned_to_the_ratio_they_have(run):
+    report = json.loads(run("solve", "--p", 0.3, "--ratio", 0.5, "--n-sparse", 3, "--json").stdout)
+    source = pr.SparseUniform(0.3)
+    assert report["n_dense"] == 2
+    assert report["decoders"]["linear"]["predicted"] == pytest.approx(source.variance / 3)
+    assert report["decoders"]["linear"]["limit"] == pytest.approx(source.variance / 2)
+
+
+def test_without_the_fast_kernel_all_is_the_same(command_environment):
+    arguments = [
+        "persianrug",
+        "solve",
+        "--p",
+        "0.1",
+        "--ratio",
+        "0.5",
+        "--n-sparse",
+        "256",
+        "--measure",
+        "--samples",
+        "64",
+    ]
+    code = "import sys; {} ; sys.argv = {!r}; from persianrug.cli import main; main()"
+    reports = []
+    for block in ("pass", "sys.modules['fht_cpu'] = None"):
+        command = [sys.executable, "-c", code.format(block, arguments)]
+        result = subprocess.run(command, env=command_environment, capture_output=True, text=True, check=True)
+        reports.append(json.loads(result.stdout)["decoders"]["relu"]["measured"])
+    assert reports[0] == pytest.approx(reports[1], rel=1e-4)
+
+
+def test_a_damaged_model_is_refused(run, tmp_path):
+    pr.Autoencoder(pr.Rug(64, 16), pr.ReLU()).save(tmp_path / "m.safetensors")
+    content = (tmp_path / "m.safetensors").read_bytes()
+    for damaged, word in [(content[:-20], "cannot be read"), (content.replace(b"64", b"65"), "damaged"),
+                          (content.replace(b'"version":"1"', b'"version":"9"'), "version 9; allowed")]:  # fmt: skip
+        (tmp_path / "m.safetensors").write_bytes(damaged)
+        assert word in refused(run("weave", "--model", "m.safetensors", "--out", "rug.png"))
+        assert not (tmp_path / "rug.png").exists()
 
 
 def test_a_folder_that_is_not_writable_is_refused(run, tmp_path):

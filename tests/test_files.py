@@ -71,7 +71,10 @@ def forged_header(shape):
         (saved(ROWS[:, :1]), "2 features"),
         (saved(np.where(ROWS == 0.5, np.nan, ROWS)), "NaN or infinity; allowed: finite"),
         (saved(np.where(ROWS == 0.5, -np.inf, ROWS)), "NaN or infinity; allowed: finite"),
-        (saved(np.where(ROWS == 0.5, 1e200, ROWS)), "beyond"),
+        (saved(np.where(ROWS == 0.5, 1e40, ROWS)), "sizes from 1 to 1e"),
+        (saved(np.where(ROWS == 0.5, 1e-40, ROWS)), "sizes from 1e-40 to 3"),
+        (saved(ROWS).replace(b"(4, 3)", b"((4, 3"), "cannot be read"),
+        (forged_header((10**30, 2)), "cannot be read"),
     ],
 )
 def test_bad_npy_files_are_refused(content, word, tmp_path):
@@ -103,6 +106,13 @@ def sparse_file(path, **replaced):
         {"data": np.array(["a"] * 5)},
         {"data": np.array([1.0, 2.0, np.nan, 1.0, 3.0])},
         {"format": np.array(b"nope")},
+        {"format": np.array(3)},
+        {"format": np.array(b"dok")},
+        {"indices": np.array([1.5, 0.0, 2.0, 0.0, 1.0])},
+        {"indptr": np.array([0.0, 1.0, 2.0, 3.0, 5.0])},
+        {"shape": np.array([2**64 - 1, 3], dtype=np.uint64)},
+        {"shape": np.array([10**9, 3])},
+        {"shape": np.array([4, 10**9])},
     ],
 )
 def test_bad_sparse_matrices_are_refused(replaced, tmp_path):
@@ -134,6 +144,12 @@ def test_npz_files_of_other_things_are_refused(tmp_path, monkeypatch):
         damaged[archive.getinfo("data.npy").header_offset + 160] ^= 1
     path.write_bytes(damaged)
     with pytest.raises(ValueError, match="cannot be read"):
+        read_rows(path)
+    # A part that claims more than it holds.
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("format.npy", saved(np.array(b"csr")))
+        archive.writestr("data.npy", forged_header((10**12,)))
+    with pytest.raises(ValueError, match="not the size that its header says"):
         read_rows(path)
     path.write_bytes(content)
     monkeypatch.setattr("persianrug.files._MOST_UNPACKED", 100)

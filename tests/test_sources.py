@@ -192,6 +192,7 @@ def test_sigma_may_differ_by_entry(make_source):
 
 def test_the_posterior_keeps_kind_and_dtype():
     source = pr.SparseUniform(0.1)
+    assert source.posterior(torch.tensor(0.5), 0.1)[0].shape == ()
     y = np.array([[0.2, 0.7]], dtype=np.float32)
     mean, variance = source.posterior(y, 0.1)
     assert isinstance(mean, np.ndarray)
@@ -221,6 +222,12 @@ class TestEmpirical:
         assert source.mean == pytest.approx(rows.mean(), rel=1e-12)
         assert source.variance == pytest.approx(rows.var(), rel=5e-3)
 
+    def test_an_offset_leaves_the_variance_its_digits(self):
+        assert pr.Empirical(1.0, [1e8, 1e8 + 1]).variance == 0.25
+        assert pr.Empirical.fit(1e9 + np.random.default_rng(0).random((20, 8))).variance == pytest.approx(
+            1 / 12, rel=0.2
+        )
+
     def test_dense_sparse_and_tensor_agree(self):
         rows = np.array([[0.0, 2.0, 0.0], [1.0, 2.0, -3.0]])
         fits = [pr.Empirical.fit(kind(rows)) for kind in (np.array, scipy.sparse.csr_array, torch.tensor)]
@@ -241,22 +248,31 @@ class TestEmpirical:
 
     @pytest.mark.parametrize(
         ("values", "weights"),
-        [([], None), ([0.0], None), ([np.nan], None), ([[1.0]], None), ([1.0], [0.0]), ([1.0], [1.0, 2.0])],
+        [
+            ([], None),
+            ([0.0], None),
+            ([1e40], None),
+            ([1.0, 1e-40], None),
+            ([np.nan], None),
+            ([[1.0]], None),
+            ([1.0], [0.0]),
+            ([1.0], [1.0, 2.0]),
+        ],
     )
     def test_bad_values_are_refused(self, values, weights):
         with pytest.raises(ValueError, match="allowed"):
             pr.Empirical(0.5, values, weights)
 
 
-@pytest.mark.parametrize("p", [0, -0.1, 1.0001, math.nan, math.inf, "x", None])
+@pytest.mark.parametrize("p", [0, -0.1, 1.0001, math.nan, math.inf, "x", "0.1", None, 10**400])
 def test_p_outside_its_range_is_refused(p):
     with pytest.raises(ValueError, match=r"p is .*; allowed: a number in \(0, 1\]"):
         pr.SparseUniform(p)
 
 
-@pytest.mark.parametrize("scale", [0, -1, math.nan, math.inf])
+@pytest.mark.parametrize("scale", [0, -1, math.nan, math.inf, 1e-31, 1e31])
 def test_scale_outside_its_range_is_refused(scale):
-    with pytest.raises(ValueError, match=r"scale is .*; allowed: a finite number > 0"):
+    with pytest.raises(ValueError, match=r"scale is .*; allowed: a (finite number|number from)"):
         pr.SparseExponential(0.1, scale)
 
 

@@ -118,10 +118,12 @@ def test_tensors_of_any_stride_and_offset():
         assert torch.equal(x, before)
 
 
-def test_an_array_that_must_not_be_written_is_taken():
-    x = np.ones((2, 8))
-    x.flags.writeable = False
-    assert np.allclose(transforms.forward(x)[:, 0], np.sqrt(8))
+def test_arrays_of_every_layout_are_taken():
+    still = np.ones((2, 8))
+    still.flags.writeable = False
+    packed = np.ones(2, dtype=[("tag", "i1"), ("x", "f8", (8,))])["x"]
+    for x in (still, packed, np.ones((2, 8), dtype=">f8"), np.asfortranarray(np.ones((2, 8)))):
+        assert np.allclose(transforms.forward(x)[:, 0], np.sqrt(8))
 
 
 @pytest.mark.parametrize("n", LENGTHS)

@@ -16,29 +16,30 @@ _CHUNK_BYTES = 2 << 20
 
 
 def as_tensor(name: str, array: torch.Tensor | np.ndarray, last: int | None = None) -> torch.Tensor:
-    """View `array` as a float32 or float64 tensor whose last axis has length `last`.
+    """View `array` as a float32 or float64 tensor, whose last axis has length `last` if one is given.
 
     Raises
     ------
     ValueError
-        If it is neither a tensor nor an array, has another dtype, no axis, or another length.
+        If it is neither a tensor nor an array, has another dtype, or another length.
     """
     if isinstance(array, np.ndarray):
-        if array.dtype not in (np.float32, np.float64):
+        native = array.dtype.newbyteorder("=")
+        if native not in (np.float32, np.float64):
             raise ValueError(f"{name} has dtype {array.dtype}; allowed: float32, float64")
-        # from_numpy takes neither negative strides, nor foreign byte order, nor (without a warning) arrays
-        # that must not be written to; such arrays are copied.
-        plain = array.flags.writeable and array.dtype.isnative and all(s >= 0 for s in array.strides)
-        tensor = torch.from_numpy(array if plain else np.array(array, dtype=array.dtype.newbyteorder("=")))
+        # from_numpy takes neither foreign byte order, nor strides that are negative or no whole number of
+        # entries, nor (without a warning) arrays that must not be written to; such arrays are copied.
+        strides = all(s >= 0 and s % array.itemsize == 0 for s in array.strides)
+        plain = array.flags.writeable and array.dtype.isnative and strides
+        tensor = torch.from_numpy(array if plain else np.array(array, dtype=native))
     elif isinstance(array, torch.Tensor):
         if array.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"{name} has dtype {array.dtype}; allowed: torch.float32, torch.float64")
         tensor = array
     else:
         raise ValueError(f"{name} is a {type(array).__name__}; allowed: a torch.Tensor or a numpy.ndarray")
-    if tensor.ndim == 0 or (last is not None and tensor.shape[-1] != last):
-        wanted = "at least one axis" if last is None else f"(..., {last})"
-        raise ValueError(f"{name} has shape {tuple(tensor.shape)}; allowed: {wanted}")
+    if last is not None and (tensor.ndim == 0 or tensor.shape[-1] != last):
+        raise ValueError(f"{name} has shape {tuple(tensor.shape)}; allowed: (..., {last})")
     return tensor
 
 

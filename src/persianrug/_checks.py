@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable
+from numbers import Real
+
+# Sizes of data, so that the moments which the laws are made of stay within the range of float64.
+SMALLEST, LARGEST = 1e-30, 1e30
 
 
 def probability(name: str, value: float) -> float:
@@ -23,12 +27,20 @@ def positive(name: str, value: float) -> float:
     return number
 
 
+def scale(name: str, value: float) -> float:
+    """Return `value` as a float whose sixth powers are finite, from 1e-30 to 1e30, or raise ValueError."""
+    number = positive(name, value)
+    if not SMALLEST <= number <= LARGEST:
+        raise ValueError(f"{name} is {value}; allowed: a number from {SMALLEST:g} to {LARGEST:g}")
+    return number
+
+
 def finite(name: str, value: float, allowed: str = "a finite number") -> float:
     """Return `value` as a finite float, or raise ValueError."""
     try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
+        number = float(value) if isinstance(value, Real) else math.nan
+    except OverflowError:
+        number = math.inf
     if not math.isfinite(number):
         raise ValueError(f"{name} is {value!r}; allowed: {allowed}")
     return number

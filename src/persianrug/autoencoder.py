@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import scipy.sparse
@@ -30,6 +31,9 @@ from persianrug.sources import Source
 
 # A measurement holds about this many features at a time: 64 MiB in float64.
 _MOST_ENTRIES = 1 << 23
+
+# One loss a vector is kept: 1 GiB.
+MOST_SAMPLES = 1 << 27
 
 _FORMAT = "persianrug.autoencoder"
 _VERSION = 1
@@ -137,16 +141,19 @@ class Autoencoder:
         Raises
         ------
         ValueError
-            If an argument is out of its range, or the rows are fewer than 2 or of another length.
+            If an argument is out of its range, or the rows are fewer than 2, of another length or not finite.
         """
         if not isinstance(data, Source):
+            if not (isinstance(data, Tensor | np.ndarray) or scipy.sparse.issparse(data)):
+                kind = type(data).__name__
+                raise ValueError(f"data is a {kind}; allowed: a source, a tensor, an array or a sparse matrix")
             if data.ndim != 2 or data.shape[0] < 2 or data.shape[1] != self.encoder.n_sparse:
                 raise ValueError(
                     f"data has shape {tuple(data.shape)}; "
                     f"allowed: at least 2 rows of {self.encoder.n_sparse} features"
                 )
             samples = data.shape[0]
-        samples = _checks.integer("samples", samples, 2)
+        samples = _checks.integer("samples", samples, 2, MOST_SAMPLES)
         batch = max(1, min(samples, _MOST_ENTRIES // self.encoder.n_sparse))
         losses = torch.empty(samples, dtype=torch.float64)
         times: list[float] = []
@@ -220,7 +227,7 @@ def load(path: str | os.PathLike[str]) -> Autoencoder:
         parts = json.loads(recipe)
         encoder = encoders.from_recipe(parts["encoder"], tensors)
         return Autoencoder(encoder, decoders.from_recipe(parts["decoder"]), parts["mean"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"model file {path} holds no recipe of this version: {error}; allowed: a file written by save"
         ) from None
@@ -252,7 +259,12 @@ def _batches(
         else:
             part = data[start : start + count]
             dense = part.toarray() if scipy.sparse.issparse(part) else part
-            yield torch.as_tensor(dense).to(device=device, dtype=dtype)
+            if isinstance(dense, np.ndarray):
+                dense = torch.from_numpy(np.array(dense, dtype=np.float64))
+            x = dense.to(device=device, dtype=dtype)
+            if not bool(x.isfinite().all()):
+                raise ValueError(f"data holds numbers that are not finite as {dtype}; allowed: finite numbers")
+            yield x
 
 
 def _clock(device: torch.device) -> float:

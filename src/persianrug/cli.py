@@ -100,7 +100,9 @@ def solve(
     else:
         options = {"--p": p, "--source": source, "--n-sparse": n_sparse, "--samples": samples}
         _refuse(options, "--data", "the data has its own")
-    samples = 4096 if samples is None else _checks.integer("samples", samples, 2)
+    samples = 4096 if samples is None else _checks.integer("samples", samples, 2, 1 << 27)
+
+    import torch
 
     from persianrug.autoencoder import Autoencoder
     from persianrug.encoders import Rug, noise_level
@@ -116,6 +118,7 @@ def solve(
     vectors = samples if held_out is None else held_out.shape[0]
     rug = Rug.of_ratio(cast(int, n_sparse), ratio, seed)
     place = _device(device)
+    # The limit is that of the ratio asked for; the model has the nearest that its size allows.
     sigma = noise_level(features.variance, ratio)
 
     kinds = _decoders(decoders, features)
@@ -123,25 +126,27 @@ def solve(
     formulas: dict[str, str] = {}
     with _progress(len(kinds) * vectors, "measuring") if measure else nullcontext() as bar:
         for name, kind in kinds.items():
-            decoder = kind().tune(features, sigma)
-            model = Autoencoder(rug, decoder, features.mean)
+            best = kind().tune(features, sigma)
+            model = Autoencoder(rug, kind()).tune(features)
             if save is not None and name == "relu":
                 model.save(save)
             rows[name] = {
-                "limit": float(decoder.risk(features, sigma)),
+                "limit": float(best.risk(features, sigma)),
                 "predicted": model.law(features),
                 "measured": None,
                 "stderr": None,
                 "microseconds_per_vector": None,
             }
-            rows[name] |= {key: value for key, value in decoder.recipe().items() if key != "name"}
-            formulas[name] = decoder.formula()
+            rows[name] |= {key: value for key, value in model.decoder.recipe().items() if key != "name"}
+            formulas[name] = model.decoder.formula()
             if measure:
                 result = model.measure(
                     features if held_out is None else held_out,
                     samples=samples,
                     seed=seed,
                     device=place,
+                    # Data may have an offset that leaves float32 no digits for what varies.
+                    dtype=torch.float32 if held_out is None else torch.float64,
                     progress=bar or (lambda _: None),
                 )
                 rows[name] |= {
@@ -151,10 +156,17 @@ def solve(
                 }
     if as_json:
         report = {
-            "source": {"name": features.name, "p": features.p},
+            "source": {
+                "name": features.name,
+                "p": features.p,
+                "mean": features.mean,
+                "variance": features.variance,
+            },
             "ratio": ratio,
             "n_sparse": n_sparse,
             "n_dense": rug.n_dense,
+            "seed": seed,
+            "samples": vectors if measure else None,
             "decoders": rows,
         }
         typer.echo(json.dumps(report, indent=2, allow_nan=False))
@@ -241,6 +253,9 @@ def _device(name: str) -> str:
     import torch
 
     try:
+        # Others may exist, but nothing here was ever run on them.
+        if torch.device(name).type not in ("cpu", "cuda"):
+            raise RuntimeError
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError):
         available = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
@@ -322,14 +337,24 @@ def main() -> None:
     """Run the command line: a user's mistake is one line on stderr and exit code 2, never a traceback."""
     try:
         # Typer itself ends an interrupted command with 130, and one whose output nobody reads with 1.
+        for stream in (sys.stdout, sys.stderr):
+            # A terminal or a file of a narrow encoding gets a question mark for what it cannot show.
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")
         code = app(standalone_mode=False) or 0
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except TyperException as error:
-        code = _fail(error.format_message() if hasattr(error, "format_message") else str(error))
+        message = error.format_message() if hasattr(error, "format_message") else str(error)
+        # Without a command, help was printed instead.
+        code = _fail(message) if message else 2
     except (ValueError, OSError) as error:
         code = _fail(str(error))
-    except MemoryError:
-        code = _fail("out of memory; allowed: a smaller --n-sparse or --samples")
+    except (MemoryError, RuntimeError) as error:
+        # PyTorch has no MemoryError: it says so.
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        code = _fail("out of memory; allowed: a smaller --n-sparse, less data, or another --device")
     except KeyboardInterrupt:
         code = _INTERRUPTED
     if code == _INTERRUPTED:

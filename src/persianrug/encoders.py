@@ -178,7 +178,9 @@ class Rug(Encoder):
         self.n_sparse = _checks.integer("n_sparse", n_sparse, 2, _MOST_FEATURES)
         self.n_dense = _checks.integer("n_dense", n_dense, 1, self.n_sparse)
         self.seed = _checks.integer("seed", seed, 0)
-        self.signs = bool(signs)
+        if not isinstance(signs, bool):
+            raise ValueError(f"signs is {signs!r}; allowed: True, False")
+        self.signs = signs
         self._placed: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor | None]] = {}
 
     @classmethod
@@ -256,9 +258,11 @@ class Rug(Encoder):
         """Rows and signs on the device, and signs of the dtype, of `like`."""
         key = (like.dtype, like.device)
         if key not in self._placed:
-            rows = torch.from_numpy(self.rows).to(like.device)
-            signs = torch.from_numpy(self._signs).to(like) if self.signs else None
-            self._placed[key] = rows, signs
+            # Kept for later calls, which may want gradients; tensors of inference mode have none.
+            with torch.inference_mode(False):
+                rows = torch.from_numpy(self.rows).to(like.device)
+                signs = torch.from_numpy(self._signs).to(dtype=like.dtype, device=like.device)
+                self._placed[key] = rows, signs if self.signs else None
         return self._placed[key]
 
     def _forward(self, x: Tensor) -> Tensor:
@@ -307,12 +311,29 @@ class _Matrix(Encoder):
     def _W_transposed(self, rows: Tensor) -> Tensor:
         return (rows @ self._as(self._decoder, rows)) @ self._as(self._encoder, rows)
 
+    @cached_property
+    def interference(self) -> NDArray[np.float64]:
+        # sum_j W_ij^2 = w_i^T (W_in W_in^T) w_i, without the n_sparse x n_sparse matrix.
+        encoder, decoder = self._encoder.double(), self._decoder.double()
+        gram = encoder @ encoder.T
+        return np.maximum(((decoder @ gram) * decoder).sum(dim=1).cpu().numpy() - 1, 0.0)
+
+    @cached_property
+    def inverse_participation(self) -> float:
+        total = 0.0
+        for start in range(0, self.n_sparse, _BLOCK):
+            stop = min(start + _BLOCK, self.n_sparse)
+            rows = self.W_rows(start, stop)
+            rows[torch.arange(stop - start), torch.arange(start, stop)] = 0.0
+            total += (stop - start) * _participation(rows)
+        return total / self.n_sparse
+
 
 class Gaussian(_Matrix):
     """Random columns, independent and normal, of unit length: the usual code of compressed sensing.
 
-    W_out is the transpose of W_in. Interference is 1 / ratio where the rug's is (1 - ratio) / ratio. The same
-    arguments make the same matrix, up to rounding, on every machine.
+    W_out is the transpose of W_in. Interference is about 1 / ratio where the rug's is (1 - ratio) / ratio.
+    The same arguments make the same matrix, up to rounding, on every machine.
 
     Parameters
     ----------
@@ -350,16 +371,6 @@ class Gaussian(_Matrix):
     def _decoder(self) -> Tensor:  # type: ignore[override]
         return self._encoder.T
 
-    @property
-    def interference(self) -> NDArray[np.float64]:
-        # Two independent unit vectors have a product of mean square 1 / n_dense.
-        return np.array((self.n_sparse - 1) / self.n_dense)
-
-    @property
-    def inverse_participation(self) -> float:
-        # The mean fourth power of that product is 3 / (n_dense (n_dense + 2)).
-        return 3 * self.n_dense / ((self.n_dense + 2) * (self.n_sparse - 1))
-
 
 class Dense(_Matrix):
     """Given weights, trained or made elsewhere.
@@ -391,14 +402,16 @@ class Dense(_Matrix):
         for name, matrix in (("W_in", encoder), ("W_out", decoder)):
             if not bool(matrix.isfinite().all()):
                 raise ValueError(f"{name} holds NaN or infinity; allowed: finite numbers")
-        decoder = decoder.to(encoder)
-        diagonal = (decoder * encoder.T).sum(dim=1, keepdim=True)
+        # In double precision, where products of float32 numbers neither overflow nor vanish.
+        diagonal = (decoder.double() * encoder.double().T).sum(dim=1, keepdim=True)
         if not bool(diagonal.all()):
             feature = int((diagonal[:, 0] == 0).nonzero()[0, 0])
             raise ValueError(f"W_out W_in has 0 on its diagonal at feature {feature}; allowed: other numbers")
         self.n_dense, self.n_sparse = encoder.shape
         self._encoder = encoder
-        self._decoder = decoder / diagonal
+        # Those that were saved are scaled already, up to rounding, and are kept to the bit.
+        scaled = bool(((diagonal - 1).abs() < 1e-6).all())
+        self._decoder = decoder.clone() if scaled else (decoder.double() / diagonal).to(decoder.dtype)
 
     def __repr__(self) -> str:
         return f"Dense(n_sparse={self.n_sparse}, n_dense={self.n_dense})"
@@ -408,23 +421,6 @@ class Dense(_Matrix):
 
     def tensors(self) -> dict[str, Tensor]:
         return {"W_in": self._encoder.contiguous(), "W_out": self._decoder.contiguous()}
-
-    @cached_property
-    def interference(self) -> NDArray[np.float64]:
-        # sum_j W_ij^2 = w_i^T (W_in W_in^T) w_i, without the n_sparse x n_sparse matrix.
-        encoder, decoder = self._encoder.double(), self._decoder.double()
-        gram = encoder @ encoder.T
-        return np.maximum(((decoder @ gram) * decoder).sum(dim=1).cpu().numpy() - 1, 0.0)
-
-    @cached_property
-    def inverse_participation(self) -> float:
-        total = 0.0
-        for start in range(0, self.n_sparse, _BLOCK):
-            stop = min(start + _BLOCK, self.n_sparse)
-            rows = self.W_rows(start, stop)
-            rows[torch.arange(stop - start), torch.arange(start, stop)] = 0.0
-            total += (stop - start) * _participation(rows)
-        return total / self.n_sparse
 
 
 def _participation(entries: Tensor) -> float:

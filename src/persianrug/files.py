@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import stat
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -12,10 +14,12 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from persianrug import _checks
+
 # A compressed file may claim any size; more than this is not unpacked.
 _MOST_UNPACKED = 8 << 30
-# Squares of larger entries, summed over rows, leave the range of float64.
-_LARGEST_ENTRY = 1e100
+# Rows or features that a sparse matrix may claim however few entries it has.
+_MOST_EMPTY = 10_000_000
 
 
 def check_writable(path: str | os.PathLike[str]) -> Path:
@@ -83,8 +87,10 @@ def read_rows(path: str | os.PathLike[str]) -> NDArray[np.float64] | scipy.spars
     try:
         if not stat.S_ISREG(target.stat().st_mode):
             raise ValueError("it is not a regular file")
-        rows = _read_sparse(target) if suffix == ".npz" else _read_dense(target)
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, MemoryError) as error:
+        # Whatever a damaged or forged file makes the libraries below raise, or warn of, is the file's fault.
+        with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
+            rows = _read_sparse(target) if suffix == ".npz" else _read_dense(target)
+    except Exception as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         kind = "a SciPy sparse matrix" if suffix == ".npz" else "a NumPy array of numbers"
         raise ValueError(f"data file {path} cannot be read: {reason}; allowed: {kind}, without pickles") from None
@@ -95,8 +101,12 @@ def read_rows(path: str | os.PathLike[str]) -> NDArray[np.float64] | scipy.spars
         raise ValueError(f"data in {path} has shape {tuple(rows.shape)}; allowed: at least 4 rows and 2 features")
     if not np.isfinite(entries).all():
         raise ValueError(f"data in {path} holds NaN or infinity; allowed: finite numbers")
-    if len(entries) and np.abs(entries).max() > _LARGEST_ENTRY:
-        raise ValueError(f"data in {path} holds entries beyond {_LARGEST_ENTRY:g}; allowed: smaller ones")
+    sizes = np.abs(entries[entries != 0])
+    if sizes.size and not (sizes.min() >= _checks.SMALLEST and sizes.max() <= _checks.LARGEST):
+        raise ValueError(
+            f"data in {path} holds sizes from {sizes.min():g} to {sizes.max():g}; "
+            f"allowed: 0, and from {_checks.SMALLEST:g} to {_checks.LARGEST:g}"
+        )
     return rows
 
 
@@ -114,12 +124,20 @@ def _read_dense(path: Path) -> NDArray[np.float64]:
 
 def _read_sparse(path: Path) -> scipy.sparse.csr_array:
     with zipfile.ZipFile(path) as archive:
+        headers = {entry.filename: _header(archive, entry) for entry in archive.infolist()}
         unpacked = sum(entry.file_size for entry in archive.infolist())
-        names = {entry.filename for entry in archive.infolist()}
     if unpacked > _MOST_UNPACKED:
         raise ValueError(f"it unpacks to {unpacked} bytes, more than {_MOST_UNPACKED}")
-    if "format.npy" not in names:
+    if not {"format.npy", "shape.npy"} <= headers.keys():
         raise ValueError("it holds no SciPy sparse matrix")
+    for name in ("indices", "indptr", "row", "col", "offsets"):
+        if f"{name}.npy" in headers and headers[f"{name}.npy"].kind not in "iu":
+            raise ValueError(f"its {name} are of type {headers[f'{name}.npy']}")
+    with np.load(path) as parts:
+        shape = tuple(int(side) for side in parts["shape"])
+    # A matrix of a few entries may claim any shape, and every row takes memory.
+    if max(shape, default=0) > max(_MOST_EMPTY, unpacked):
+        raise ValueError(f"its shape is {shape}, too large for its {unpacked} bytes")
     matrix = scipy.sparse.load_npz(path)
     _check_numeric(matrix.dtype)
     if hasattr(matrix, "check_format"):
@@ -127,3 +145,14 @@ def _read_sparse(path: Path) -> scipy.sparse.csr_array:
     rows = scipy.sparse.csr_array(matrix).astype(np.float64)
     rows.sum_duplicates()
     return rows
+
+
+def _header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.dtype[np.generic]:
+    """The type of an array in an archive, whose size must be what its header says."""
+    with archive.open(entry) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+        if file.tell() + math.prod(shape) * dtype.itemsize != entry.file_size:
+            raise ValueError(f"its part {entry.filename} has not the size that its header says")
+    return dtype

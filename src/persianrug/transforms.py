@@ -122,7 +122,7 @@ def flat_groups(n: int) -> tuple[Tensor, Tensor]:
 
 def _checked(x: Tensor | Any) -> Tensor:
     tensor = as_tensor("x", x)
-    if tensor.shape[-1] < 2:
+    if tensor.ndim == 0 or tensor.shape[-1] < 2:
         raise ValueError(f"x has shape {tuple(tensor.shape)}; allowed: (..., n) with n >= 2")
     return tensor
 

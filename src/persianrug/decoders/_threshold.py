@@ -24,7 +24,7 @@ def best_threshold(
     exact: Callable[[Floats], Floats],
     lowest: float = -np.inf,
 ) -> float:
-    """The threshold of y with the least loss, to 1e-9 relative in the loss.
+    """The threshold of y with the least loss, to 1e-6 relative in the loss or better.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ class ReLU(Decoder):
         object.__setattr__(self, "bias", bias)
 
     def tune(self, source: Source, sigma: ArrayLike) -> ReLU:
-        """Minimise the risk over gain and bias, to 1e-9 relative.
+        """Minimise the risk over gain and bias, to 1e-6 relative or better.
 
         Written gain (y - t)_+ with the threshold t = -bias / gain, the best gain for a given t is a least
         squares fit, N(t) / D(t) with N = E[x (y - t)_+] and D = E[(y - t)_+^2]. So one number is searched for:
