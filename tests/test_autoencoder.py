@@ -38,7 +38,7 @@ def test_the_law_at_8192(p, ratio):
 def test_the_law_at_other_sizes(n, p):
     source = pr.SparseUniform(p)
     for ratio in (0.1, 0.25, 0.5):
-        for seed in range(1, 4):
+        for seed in (1, 2):
             model = model_of(source, n, ratio, seed=seed)
             relative, errors = off(model, source, model.measure(source, samples=4096, seed=seed))
             assert relative < 0.03 or errors < 3
