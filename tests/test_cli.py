@@ -267,26 +267,14 @@ def test_small_rugs_are_tuned_to_the_ratio_they_have(run):
 
 
 def test_without_the_fast_kernel_all_is_the_same(command_environment):
-    arguments = [
-        "persianrug",
-        "solve",
-        "--p",
-        "0.1",
-        "--ratio",
-        "0.5",
-        "--n-sparse",
-        "256",
-        "--measure",
-        "--samples",
-        "64",
-    ]
+    arguments = "persianrug solve --p 0.1 --ratio 0.5 --n-sparse 256 --measure --samples 64 --json".split()
     code = "import sys; {} ; sys.argv = {!r}; from persianrug.cli import main; main()"
-    reports = []
+    measured = []
     for block in ("pass", "sys.modules['fht_cpu'] = None"):
         command = [sys.executable, "-c", code.format(block, arguments)]
         result = subprocess.run(command, env=command_environment, capture_output=True, text=True, check=True)
-        reports.append(json.loads(result.stdout)["decoders"]["relu"]["measured"])
-    assert reports[0] == pytest.approx(reports[1], rel=1e-4)
+        measured.append(json.loads(result.stdout)["decoders"]["relu"]["measured"])
+    assert measured[0] == pytest.approx(measured[1], rel=1e-4)
 
 
 def test_a_damaged_model_is_refused(run, tmp_path):

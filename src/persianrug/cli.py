@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -348,8 +349,13 @@ def main() -> None:
         message = error.format_message() if hasattr(error, "format_message") else str(error)
         # Without a command, help was printed instead.
         code = _fail(message) if message else 2
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         code = _fail(str(error))
+    except OSError as error:
+        code = _fail(str(error))
+        # If it was the output that failed, what is left of it would fail again at exit.
+        with suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (MemoryError, RuntimeError) as error:
         # PyTorch has no MemoryError: it says so.
         if isinstance(error, RuntimeError) and "memory" not in str(error):
