@@ -267,7 +267,7 @@ def test_small_rugs_are_tuned_to_the_ratio_they_have(run):
 
 
 def test_without_the_fast_kernel_all_is_the_same(command_environment):
-    arguments = "persianrug solve --p 0.1 --ratio 0.5 --n-sparse 256 --measure --samples 64 --json".split()
+    arguments = ["persianrug", "solve", "--p", "0.1", "--ratio", "0.5", "--n-sparse", "256", "--measure", "--samples", "64", "--json"]
     code = "import sys; {} ; sys.argv = {!r}; from persianrug.cli import main; main()"
     measured = []
     for block in ("pass", "sys.modules['fht_cpu'] = None"):
