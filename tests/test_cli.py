@@ -267,11 +267,11 @@ def test_small_rugs_are_tuned_to_the_ratio_they_have(run):
 
 
 def test_without_the_fast_kernel_all_is_the_same(command_environment):
-    arguments = ["persianrug", "solve", "--p", "0.1", "--ratio", "0.5", "--n-sparse", "256", "--measure", "--samples", "64", "--json"]
+    arguments = "persianrug solve --p 0.1 --ratio 0.5 --n-sparse 256 --measure --samples 64 --json"
     code = "import sys; {} ; sys.argv = {!r}; from persianrug.cli import main; main()"
     measured = []
     for block in ("pass", "sys.modules['fht_cpu'] = None"):
-        command = [sys.executable, "-c", code.format(block, arguments)]
+        command = [sys.executable, "-c", code.format(block, arguments.split())]
         result = subprocess.run(command, env=command_environment, capture_output=True, text=True, check=True)
         measured.append(json.loads(result.stdout)["decoders"]["relu"]["measured"])
     assert measured[0] == pytest.approx(measured[1], rel=1e-4)

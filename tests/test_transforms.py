@@ -55,7 +55,9 @@ def test_dot_test_norm_and_round_trip(n, dtype):
 def test_the_matrix_products_equal_the_fast_kernel(n, dtype):
     pytest.importorskip("fht_cpu", reason="fht-cpu has no wheel for this platform")
     x = torch.randn(5, n, dtype=dtype, generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(transforms.hadamard(x), transforms._hadamard_products(x), atol=DTYPES[dtype] * 3)
+    assert torch.allclose(
+        transforms.hadamard(x), transforms._hadamard_products(x), atol=DTYPES[dtype] * 3 * n**0.5
+    )
 
 
 def test_threads_change_nothing():

@@ -181,7 +181,7 @@ class Rug(Encoder):
         if not isinstance(signs, bool):
             raise ValueError(f"signs is {signs!r}; allowed: True, False")
         self.signs = signs
-        self._placed: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor | None]] = {}
+        self._placed: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
 
     @classmethod
     def of_ratio(cls, n_sparse: int, ratio: float, seed: int = 0, signs: bool = True) -> Rug:
@@ -254,22 +254,20 @@ class Rug(Encoder):
         flips = np.unpackbits(words.view(np.uint8), bitorder="little", count=self.n_sparse)
         return 1.0 - 2.0 * flips.astype(np.float64)
 
-    def _parts(self, like: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Rows and signs on the device, and signs of the dtype, of `like`."""
+    def _parts(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows, and signs times the transform's norm, on the device and signs of the dtype of `like`."""
         key = (like.dtype, like.device)
         if key not in self._placed:
             # Kept for later calls, which may want gradients; tensors of inference mode have none.
             with torch.inference_mode(False):
                 rows = torch.from_numpy(self.rows).to(like.device)
-                signs = torch.from_numpy(self._signs).to(dtype=like.dtype, device=like.device)
-                self._placed[key] = rows, signs if self.signs else None
+                scaled = transforms.norm(self.n_sparse) * (self._signs if self.signs else np.ones(1))
+                self._placed[key] = rows, torch.from_numpy(scaled).to(dtype=like.dtype, device=like.device)
         return self._placed[key]
 
     def _forward(self, x: Tensor) -> Tensor:
         rows, signs = self._parts(x)
-        if signs is not None:
-            x = x * signs
-        return transforms.analyse(x, rows, fresh=signs is not None)
+        return transforms.analyse(x * signs, rows, fresh=True)
 
     def _adjoint(self, z: Tensor) -> Tensor:
         return self._spread(z, 1.0)
@@ -281,7 +279,7 @@ class Rug(Encoder):
         """Scale times the transpose of W_in."""
         rows, signs = self._parts(z)
         x = transforms.synthesise(z, rows, self.n_sparse)
-        return x.mul_(scale if signs is None else scale * signs)
+        return x.mul_(scale * signs)
 
 
 def _choose(bits: np.random.PCG64, items: NDArray[np.int64], count: int) -> NDArray[np.int64]:

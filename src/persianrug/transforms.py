@@ -71,13 +71,18 @@ def inverse(x: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:
 def _all(x: Tensor, fourier: Callable[[Tensor, Tensor, int], Tensor]) -> Tensor:
     n = x.shape[-1]
     if is_power_of_two(n):
-        return map_rows(hadamard, x, n)
+        return map_rows(lambda rows: hadamard(rows * n**-0.5, fresh=True), x, n)
     every = torch.arange(n, device=x.device)
     return map_rows(lambda rows: fourier(rows, every, n), x, n)
 
 
+def norm(n: int) -> float:
+    """What `analyse` and `synthesise` leave to their caller to multiply by, who multiplies anyway."""
+    return n**-0.5 if is_power_of_two(n) else 1.0
+
+
 def analyse(x: Tensor, rows: Tensor, *, fresh: bool = False) -> Tensor:
-    """The coefficients `rows` (ascending) of the transform of x, a tensor (..., n) known to be fit for it.
+    """The coefficients `rows` (ascending) of `norm(n)` x, a tensor (..., n) known to be fit for it.
 
     One that is `fresh`, a temporary of the caller's, may be overwritten.
     """
@@ -91,7 +96,7 @@ def analyse(x: Tensor, rows: Tensor, *, fresh: bool = False) -> Tensor:
 
 
 def synthesise(z: Tensor, rows: Tensor, n: int) -> Tensor:
-    """The transpose of `analyse`: the vectors (..., n) whose coefficients are z at `rows`, and 0 elsewhere."""
+    """The transpose of `analyse`: 1 / norm(n) times the vectors (..., n) with coefficients z at `rows` alone."""
     if is_power_of_two(n):
         full = z.new_zeros(*z.shape[:-1], n).index_copy_(-1, rows, z)
         return hadamard(full, fresh=True)
@@ -145,7 +150,7 @@ class _Hadamard(torch.autograd.Function):
 
 
 def hadamard(x: Float[Tensor, "*batch n"], *, fresh: bool = False) -> Float[Tensor, "*batch n"]:
-    """The orthonormal Walsh-Hadamard transform of a tensor whose last axis is a power of two long.
+    """The Walsh-Hadamard transform, sqrt(n) times an orthonormal one, along a last axis a power of two long.
 
     One that is `fresh`, a temporary of the caller's, may be overwritten.
     """
@@ -161,7 +166,6 @@ def hadamard(x: Float[Tensor, "*batch n"], *, fresh: bool = False) -> Float[Tens
 def _hadamard_kernel(x: Tensor) -> Tensor:
     """Transform a contiguous CPU tensor in place."""
     rows = x.view(-1, x.shape[-1])
-    rows *= x.shape[-1] ** -0.5
     fht_cpu.fht(rows.numpy(), num_threads=min(torch.get_num_threads(), len(rows)))
     return x
 
@@ -187,7 +191,7 @@ def _hadamard_matrix(log_n: int, like: Tensor) -> Tensor:
     matrix = like.new_ones(1, 1)
     for _ in range(log_n):
         matrix = torch.kron(matrix, two)
-    return matrix * 2 ** (-log_n / 2)
+    return matrix
 
 
 def _slots(rows: Tensor) -> Tensor:
