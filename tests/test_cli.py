@@ -376,3 +376,16 @@ def test_progress_is_shown_on_a_terminal_only(command_environment, tmp_path):
     os.close(leader)
     assert b"measuring" in shown
     json.loads((tmp_path / "out").read_text())
+
+
+@pytest.mark.parametrize("tag", ["solve", "cells"])
+def test_the_readme_shows_what_is_printed(run, tag):
+    readme = (CELLS.parent.parent.parent / "README.md").read_text()
+    shown = readme.split(f"<!-- {tag} -->")[1].split("```")[1]
+    options = ("--p", 0.045, "--ratio", 0.25) if tag == "solve" else ("--data", CELLS, "--ratio", 0.5)
+    printed = run("solve", *options).stdout
+    # Without --measure: the first line, the laws, and the formulas. Data is named by its path there.
+    assert printed.splitlines()[0].replace(str(CELLS), "examples/data/pbmc68k_reduced.npz") in shown
+    for line in printed.splitlines()[2:]:
+        for word in line.replace("─", "").split():
+            assert word in shown.split()
