@@ -186,6 +186,10 @@ def test_help_and_version_come_without_pytorch(run):
         ("solve --data nan.npy --ratio 0.5", "NaN or infinity; allowed: finite numbers"),
         ("solve --p 0.1 --ratio 0.5 --decoders relu,guess", "decoder is 'guess'; allowed: linear, relu"),
         ("solve --p 0.1 --ratio 0.5 --source gaussian --decoders relu", "source gaussian is signed; allowed with"),
+        (
+            "solve --p 0.1 --ratio 0.5 --source gaussian --save m.safetensors",
+            "allowed with it: decoders with relu",
+        ),
         ("weave", "--out"),
         ("weave --out rug.jpg", "--out is rug.jpg; allowed: a file that ends in .png"),
         ("weave --out none/rug.png", "is missing; allowed: an existing folder"),

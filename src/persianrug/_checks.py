@@ -9,6 +9,8 @@ from numbers import Real
 
 # Sizes of data, so that the moments which the laws are made of stay within the range of float64.
 SMALLEST, LARGEST = 1e-30, 1e30
+# Of a measurement, which keeps one loss a vector: 1 GiB.
+MOST_SAMPLES = 1 << 27
 
 
 def probability(name: str, value: float) -> float:

@@ -32,9 +32,6 @@ from persianrug.sources import Source
 # A measurement holds about this many features at a time: 64 MiB in float64.
 _MOST_ENTRIES = 1 << 23
 
-# One loss a vector is kept: 1 GiB.
-MOST_SAMPLES = 1 << 27
-
 _FORMAT = "persianrug.autoencoder"
 _VERSION = 1
 
@@ -153,7 +150,7 @@ class Autoencoder:
                     f"allowed: at least 2 rows of {self.encoder.n_sparse} features"
                 )
             samples = data.shape[0]
-        samples = _checks.integer("samples", samples, 2, MOST_SAMPLES)
+        samples = _checks.integer("samples", samples, 2, _checks.MOST_SAMPLES)
         batch = max(1, min(samples, _MOST_ENTRIES // self.encoder.n_sparse))
         losses = torch.empty(samples, dtype=torch.float64)
         times: list[float] = []

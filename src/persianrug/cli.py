@@ -101,7 +101,7 @@ def solve(
     else:
         options = {"--p": p, "--source": source, "--n-sparse": n_sparse, "--samples": samples}
         _refuse(options, "--data", "the data has its own")
-    samples = 4096 if samples is None else _checks.integer("samples", samples, 2, 1 << 27)
+    samples = 4096 if samples is None else _checks.integer("samples", samples, 2, _checks.MOST_SAMPLES)
 
     import torch
 
@@ -123,6 +123,8 @@ def solve(
     sigma = noise_level(features.variance, ratio)
 
     kinds = _decoders(decoders, features)
+    if save is not None and "relu" not in kinds:
+        raise ValueError(f"--save is {save}, which saves the relu; allowed with it: decoders with relu among them")
     rows: dict[str, dict[str, Any]] = {}
     formulas: dict[str, str] = {}
     with _progress(len(kinds) * vectors, "measuring") if measure else nullcontext() as bar:

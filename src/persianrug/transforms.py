@@ -77,12 +77,12 @@ def _all(x: Tensor, fourier: Callable[[Tensor, Tensor, int], Tensor]) -> Tensor:
 
 
 def norm(n: int) -> float:
-    """What `analyse` and `synthesise` leave to their caller to multiply by, who multiplies anyway."""
+    """What `analyse` and `synthesise` leave to be multiplied by, in a pass that their caller makes anyway."""
     return n**-0.5 if is_power_of_two(n) else 1.0
 
 
 def analyse(x: Tensor, rows: Tensor, *, fresh: bool = False) -> Tensor:
-    """The coefficients `rows` (ascending) of `norm(n)` x, a tensor (..., n) known to be fit for it.
+    """1 / norm(n) times the coefficients `rows` (ascending) of x, a tensor (..., n) known to be fit for it.
 
     One that is `fresh`, a temporary of the caller's, may be overwritten.
     """
