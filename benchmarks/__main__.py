@@ -53,7 +53,7 @@ def laws() -> None:
 
 
 def measurements() -> None:
-    print("\nMeasured against the finite-n law, ReLU, 4096 samples")
+    print("\nMeasured against the finite-n law, ReLU")
     points = [(8192, p, r) for p in (0.01, 0.045, 0.3) for r in (0.1, 0.25, 0.5)]
     points += [(n, p, 0.25) for n in (512, 999, 5000, 6144) for p in (0.01, 0.045, 0.3)]
     for n, p, ratio in points:
@@ -62,7 +62,7 @@ def measurements() -> None:
         law, result = model.law(source), model.measure(source)
         off = result.loss - law
         print(
-            f"  n {n:5}  p {p:5}  ratio {ratio:4}  limit {model.limit(source):.6g}  law {law:.6g}  "
+            f"  n {n:5}  p {p:5}  ratio {ratio:4}  samples {result.samples:5}  limit {model.limit(source):.6g}  law {law:.6g}  "
             f"measured {result.loss:.6g}  off {off / law:+.2%} = {off / result.stderr:+.1f} stderr"
         )
 

@@ -145,8 +145,8 @@ def test_measure_is_reproducible_reports_progress_and_leaves_rows(monkeypatch):
     assert whole.loss != model.measure(source, samples=100, seed=4).loss
     monkeypatch.setattr("persianrug.autoencoder._MOST_ENTRIES", 64 * 32)
     counts = []
-    model.measure(source, samples=100, progress=counts.append)
-    assert counts == [32, 32, 32, 4]
+    model.measure(source, samples=100, progress=lambda *done: counts.append(done))
+    assert counts == [(32, 100), (32, 100), (32, 100), (4, 100)]
     rows = source.sample(10, 64, seed=0)
     before = rows.clone()
     model.measure(rows)
@@ -169,6 +169,13 @@ def test_a_million_features():
     model = model_of(source, 2**20, 0.25)
     result = model.measure(source, samples=8)
     assert result.loss == pytest.approx(model.law(source), rel=0.03)
+
+
+@pytest.mark.parametrize(("n", "samples"), [(2, 65536), (512, 65536), (8192, 4096), (10000, 3355), (2**20, 64)])
+def test_by_default_all_sizes_draw_as_many_entries(n, samples, monkeypatch):
+    monkeypatch.setattr(pr.Autoencoder, "__call__", lambda self, x: torch.zeros_like(x))
+    monkeypatch.setattr(pr.SparseUniform, "sample", lambda self, count, n, **_: torch.zeros(1, 1).expand(count, n))
+    assert model_of(pr.SparseUniform(0.01), n, 0.5).measure(pr.SparseUniform(0.01)).samples == samples
 
 
 @pytest.mark.parametrize("samples", [1, 0, 2.5])

@@ -32,6 +32,9 @@ from persianrug.sources import Source
 # A measurement holds about this many features at a time: 64 MiB in float64.
 _MOST_ENTRIES = 1 << 23
 
+# Entries that a measurement draws by default. The standard error of a loss is much the same for as many entries.
+_ENTRIES = 1 << 25
+
 _FORMAT = "persianrug.autoencoder"
 _VERSION = 1
 
@@ -115,11 +118,11 @@ class Autoencoder:
         self,
         data: Source | Rows,
         *,
-        samples: int = 4096,
+        samples: int | None = None,
         seed: int = 0,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
-        progress: Callable[[int], object] = lambda _: None,
+        progress: Callable[[int, int], object] = lambda _done, _all: None,
     ) -> Measurement:
         """Measure the loss on fresh samples of a source, or on given rows, in batches of bounded memory.
 
@@ -127,13 +130,14 @@ class Autoencoder:
         ----------
         data : Source, tensor, array or csr_array (rows, n_sparse)
         samples : int >= 2
-            Number of vectors drawn from a source; of given rows all are used.
+            Number of vectors drawn from a source, by default 4096 at n_sparse = 8192, and elsewhere as many as
+            make the same number of entries, from 64 to 65536; of given rows all are used.
         seed : int >= 0
             Of the samples.
         dtype, device
             Where and how precisely to compute.
         progress : function
-            Called with the number of vectors done after every batch.
+            Called after every batch with its number of vectors, and that of all batches.
 
         Raises
         ------
@@ -150,6 +154,8 @@ class Autoencoder:
                     f"allowed: at least 2 rows of {self.encoder.n_sparse} features"
                 )
             samples = data.shape[0]
+        if samples is None:
+            samples = min(max(_ENTRIES // self.encoder.n_sparse, 64), 65536)
         samples = _checks.integer("samples", samples, 2, _checks.MOST_SAMPLES)
         batch = max(1, min(samples, _MOST_ENTRIES // self.encoder.n_sparse))
         losses = torch.empty(samples, dtype=torch.float64)
@@ -165,7 +171,7 @@ class Autoencoder:
             errors = x_hat.sub_(x).square_().mean(dim=1, dtype=torch.float64)
             losses[start : start + len(x)] = errors.cpu()
             start += len(x)
-            progress(len(x))
+            progress(len(x), samples)
         return Measurement(
             loss=float(losses.mean()),
             stderr=float(losses.std() / samples**0.5),

@@ -79,7 +79,10 @@ def solve(
         str | None, typer.Option(help="Which decoders, separated by commas. [default: all that fit the source]")
     ] = None,
     measure: Annotated[bool, typer.Option("--measure", help="Measure every loss beside its law.")] = False,
-    samples: Annotated[int | None, typer.Option(help="Vectors to measure on. [default: 4096]")] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(help="Vectors to measure on. [default: 4096 at 8192 features, as many entries at others]"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the rug, the samples, and the halves of the data.")] = 0,
     device: Annotated[str, typer.Option(help="Where to measure, as PyTorch names it.")] = "cpu",
     save: Annotated[Path | None, typer.Option(help="Save the ReLU autoencoder to this .safetensors file.")] = None,
@@ -101,7 +104,8 @@ def solve(
     else:
         options = {"--p": p, "--source": source, "--n-sparse": n_sparse, "--samples": samples}
         _refuse(options, "--data", "the data has its own")
-    samples = 4096 if samples is None else _checks.integer("samples", samples, 2, _checks.MOST_SAMPLES)
+    if samples is not None:
+        _checks.integer("samples", samples, 2, _checks.MOST_SAMPLES)
 
     import torch
 
@@ -116,7 +120,6 @@ def solve(
     else:
         features, held_out = _fit_half(cast(Path, data), seed)
         n_sparse = held_out.shape[1]
-    vectors = samples if held_out is None else held_out.shape[0]
     rug = Rug.of_ratio(cast(int, n_sparse), ratio, seed)
     place = _device(device)
     # The limit is that of the ratio asked for; the model has the nearest that its size allows.
@@ -127,7 +130,7 @@ def solve(
         raise ValueError(f"--save is {save}, which saves the relu; allowed with it: decoders with relu among them")
     rows: dict[str, dict[str, Any]] = {}
     formulas: dict[str, str] = {}
-    with _progress(len(kinds) * vectors, "measuring") if measure else nullcontext() as bar:
+    with _progress(len(kinds), "measuring") if measure else nullcontext() as bar:
         for name, kind in kinds.items():
             best = kind().tune(features, sigma)
             model = Autoencoder(rug, kind()).tune(features)
@@ -150,11 +153,12 @@ def solve(
                     device=place,
                     # Data may have an offset that leaves float32 no digits for what varies.
                     dtype=torch.float32 if held_out is None else torch.float64,
-                    progress=bar or (lambda _: None),
+                    progress=bar or (lambda _done, _all: None),
                 )
                 rows[name] |= {
                     "measured": result.loss,
                     "stderr": result.stderr,
+                    "samples": result.samples,
                     "microseconds_per_vector": result.microseconds_per_vector,
                 }
     if as_json:
@@ -169,7 +173,6 @@ def solve(
             "n_sparse": n_sparse,
             "n_dense": rug.n_dense,
             "seed": seed,
-            "samples": vectors if measure else None,
             "decoders": rows,
         }
         typer.echo(json.dumps(report, indent=2, allow_nan=False))
@@ -288,8 +291,8 @@ class _progress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def __call__(self, count: int) -> None:
-        self._bar.advance(self._task, count)
+    def __call__(self, done: int, whole: int) -> None:
+        self._bar.advance(self._task, done / whole)
 
 
 def _print_table(
@@ -303,7 +306,9 @@ def _print_table(
 ) -> None:
     console = Console(highlight=False, soft_wrap=True)
     if data is None or held_out is None:
-        console.print(f"{source.name} source, p = {source.p:g}, ratio = {ratio:g}, {rug}")
+        drawn = next(iter(rows.values())).get("samples")
+        measured_on = f", measured on {drawn} samples" if drawn else ""
+        console.print(f"{source.name} source, p = {source.p:g}, ratio = {ratio:g}, {rug}{measured_on}")
     else:
         console.print(
             f"{escape(str(data))}: pooled over features, p = {source.p:.4f}, mean = {source.mean:.4f}, "
