@@ -62,8 +62,8 @@ def measurements() -> None:
         law, result = model.law(source), model.measure(source)
         off = result.loss - law
         print(
-            f"  n {n:5}  p {p:5}  ratio {ratio:4}  samples {result.samples:5}  limit {model.limit(source):.6g}  law {law:.6g}  "
-            f"measured {result.loss:.6g}  off {off / law:+.2%} = {off / result.stderr:+.1f} stderr"
+            f"  n {n:5}  p {p:5}  ratio {ratio:4}  samples {result.samples:5}  "
+            f"limit {model.limit(source):.6g}  law {law:.6g}  measured {result.loss:.6g}  off {off / law:+.2%} = {off / result.stderr:+.1f} stderr"
         )
 
 
