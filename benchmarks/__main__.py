@@ -63,7 +63,8 @@ def measurements() -> None:
         off = result.loss - law
         print(
             f"  n {n:5}  p {p:5}  ratio {ratio:4}  samples {result.samples:5}  "
-            f"limit {model.limit(source):.6g}  law {law:.6g}  measured {result.loss:.6g}  off {off / law:+.2%} = {off / result.stderr:+.1f} stderr"
+            f"limit {model.limit(source):.6g}  law {law:.6g}  measured {result.loss:.6g}  "
+            f"off {off / law:+.2%} = {off / result.stderr:+.1f} stderr"
         )
 
 
