@@ -29,6 +29,14 @@ def positive(name: str, value: float) -> float:
     return number
 
 
+def not_negative(name: str, value: float) -> float:
+    """Return `value` as a finite float >= 0, or raise ValueError."""
+    number = finite(name, value, "a finite number >= 0")
+    if number < 0:
+        raise ValueError(f"{name} is {value}; allowed: a finite number >= 0")
+    return number
+
+
 def scale(name: str, value: float) -> float:
     """Return `value` as a float whose sixth powers are finite, from 1e-30 to 1e30, or raise ValueError."""
     number = positive(name, value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -19,8 +20,9 @@ from persianrug.sources import Source
 _MOST_LEVELS = 32
 
 
+@dataclass(frozen=True)
 class Decoder(ABC):
-    """An estimate of each feature from y = x + sigma z, elementwise.
+    """An estimate of each feature from y = x + sigma z, elementwise; its fields are its parameters, all floats.
 
     `risk` is the law of a decoder at one noise level; its losses at a finite or an infinite number of features
     are averages of it over the levels that an encoder makes.
@@ -29,6 +31,10 @@ class Decoder(ABC):
     name: ClassVar[str]
     # Whether it is zero below a threshold, and so of no use to a feature that can be negative.
     one_sided: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, _checks.finite(field.name, getattr(self, field.name)))
 
     @abstractmethod
     def tune(self, source: Source, sigma: ArrayLike) -> Self:
@@ -62,9 +68,9 @@ class Decoder(ABC):
     def formula(self) -> str:
         """The estimate as a formula in y, for people."""
 
-    @abstractmethod
     def recipe(self) -> dict[str, Any]:
         """What the decoder is made from, as a JSON object."""
+        return {"name": self.name, **asdict(self)}
 
     def _checked(self, source: Source, sigma: ArrayLike) -> NDArray[np.float64]:
         """Sigma as a float64 array (k,), or ValueError where `tune` raises it."""
@@ -99,11 +105,6 @@ def interference_levels(encoder: Encoder) -> NDArray[np.float64]:
 def noise_levels(source: Source, encoder: Encoder) -> NDArray[np.float64]:
     """Standard deviations of the encoder's interference in the limit, as `interference_levels`."""
     return np.sqrt(source.variance * interference_levels(encoder))
-
-
-def affine_parameters(gain: float, bias: float) -> tuple[float, float]:
-    """Gain and bias as finite floats, or ValueError."""
-    return _checks.finite("gain", gain), _checks.finite("bias", bias)
 
 
 def signed(number: float) -> str:

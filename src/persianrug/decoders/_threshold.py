@@ -44,6 +44,43 @@ def best_threshold(
     return found[1]
 
 
+def best_gain_and_threshold(
+    source: Source,
+    levels: Floats,
+    moments: Callable[[Floats], tuple[Floats, Floats]],
+    risk: Callable[[Floats, Floats], Floats],
+    lowest: float = -np.inf,
+) -> tuple[float, float]:
+    """Gain and threshold of least loss for an output gain s(y) whose shape s depends on the threshold alone.
+
+    For each threshold the gain is a least squares fit, E[x s] / E[s^2].
+
+    Parameters
+    ----------
+    moments : function
+        E[x s] and E[s^2] at thresholds (n,), averaged over the levels.
+    risk : function
+        Risks (k, n) at gains and thresholds (n,), for each level.
+    lowest : float
+        The least threshold allowed.
+    """
+
+    def gains(thresholds: Floats) -> Floats:
+        overlap, power = moments(thresholds)
+        return np.divide(overlap, power, out=np.zeros_like(power), where=power > 0)
+
+    def rough(thresholds: Floats) -> Floats:
+        # What the fit leaves of E x^2, up to that constant.
+        overlap, power = moments(thresholds)
+        return -np.divide(overlap**2, power, out=np.zeros_like(power), where=power > 0)
+
+    def exact(thresholds: Floats) -> Floats:
+        return risk(gains(thresholds), thresholds).mean(axis=0)
+
+    threshold = best_threshold(source, levels, rough, exact, lowest)
+    return float(gains(np.array([threshold]))[0]), threshold
+
+
 def _refine(grid: Floats, losses: Floats, exact: Callable[[Floats], Floats]) -> tuple[float, float]:
     """The least loss in the lowest valleys of a grid, and its threshold."""
     walls = np.concatenate([[np.inf], losses, [np.inf]])

@@ -12,17 +12,22 @@ their parameters alone:
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from persianrug import _checks
 from persianrug.decoders._base import Decoder, signed
-from persianrug.decoders._threshold import Floats, best_threshold, moments_above, risk_above
+from persianrug.decoders._threshold import (
+    Floats,
+    best_gain_and_threshold,
+    best_threshold,
+    moments_above,
+    risk_above,
+)
 from persianrug.sources import Source
 
 
@@ -36,18 +41,25 @@ class JumpReLU(Decoder):
 
     name = "jumprelu"
 
-    def __post_init__(self) -> None:
-        for name in ("gain", "bias", "threshold"):
-            object.__setattr__(self, name, _checks.finite(name, getattr(self, name)))
-
     def tune(self, source: Source, sigma: ArrayLike) -> JumpReLU:
         """Minimise the risk: for a given threshold gain and bias are a linear regression over y > t."""
         levels = self._checked(source, sigma)
-        rough, exact = _losses(source, levels, _regression)
-        threshold = best_threshold(source, levels, rough, exact)
-        return JumpReLU(*_fit(source, levels, _regression, threshold), threshold)
 
-    def risk(self, source: Source, sigma: ArrayLike) -> NDArray[np.float64]:
+        def rough(thresholds: Floats) -> Floats:
+            powers, overlaps = moments_above(source, levels, thresholds)
+            gain, bias = _regression(powers, overlaps)
+            fitted = gain**2 * powers[2] + 2 * gain * bias * powers[1] + bias**2 * powers[0]
+            return fitted - 2 * (gain * overlaps[1] + bias * overlaps[0])
+
+        def exact(thresholds: Floats) -> Floats:
+            gain, bias = _regression(*moments_above(source, levels, thresholds))
+            return risk_above(source, gain, bias, thresholds, levels[:, None]).mean(axis=0)
+
+        threshold = best_threshold(source, levels, rough, exact)
+        gain, bias = _regression(*moments_above(source, levels, np.array([threshold])))
+        return JumpReLU(float(gain[0]), float(bias[0]), threshold)
+
+    def risk(self, source: Source, sigma: ArrayLike) -> Floats:
         return risk_above(source, self.gain, self.bias, self.threshold, sigma)
 
     def apply_(self, y: Float[Tensor, "*batch n_sparse"]) -> Float[Tensor, "*batch n_sparse"]:
@@ -56,9 +68,6 @@ class JumpReLU(Decoder):
 
     def formula(self) -> str:
         return f"{self.gain:.6g} y {signed(self.bias)} where y > {self.threshold:.6g}, else 0"
-
-    def recipe(self) -> dict[str, Any]:
-        return {"name": self.name, **asdict(self)}
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,7 @@ class Gated(JumpReLU):
         # E[x|y] grows with y, so a negative gain is a rounding error.
         return Gated(max(jump.gain, 0.0), jump.bias, jump.threshold)
 
-    def risk(self, source: Source, sigma: ArrayLike) -> NDArray[np.float64]:
+    def risk(self, source: Source, sigma: ArrayLike) -> Floats:
         gain, bias, gate = self.gain, self.bias, self.threshold
         if gain < 0:
             raise ValueError(f"gain is {gain}; allowed: a number >= 0, whose magnitude grows with y")
@@ -100,10 +109,8 @@ class ProLU(Decoder):
     name = "prolu"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "gain", _checks.finite("gain", self.gain))
-        object.__setattr__(self, "threshold", _checks.finite("threshold", self.threshold))
-        if self.threshold < 0:
-            raise ValueError(f"threshold is {self.threshold}; allowed: a number >= 0")
+        super().__post_init__()
+        _checks.not_negative("threshold", self.threshold)
 
     @property
     def _jump(self) -> JumpReLU:
@@ -112,11 +119,21 @@ class ProLU(Decoder):
     def tune(self, source: Source, sigma: ArrayLike) -> ProLU:
         """Minimise the risk: for a given threshold the gain is a least squares fit over y > t."""
         levels = self._checked(source, sigma)
-        rough, exact = _losses(source, levels, _proportion)
-        threshold = best_threshold(source, levels, rough, exact, lowest=0.0)
-        return ProLU(_fit(source, levels, _proportion, threshold)[0], threshold)
 
-    def risk(self, source: Source, sigma: ArrayLike) -> NDArray[np.float64]:
+        def moments(thresholds: Floats) -> tuple[Floats, Floats]:
+            powers, overlaps = moments_above(source, levels, thresholds)
+            return overlaps[1], powers[2]
+
+        gain, threshold = best_gain_and_threshold(
+            source,
+            levels,
+            moments,
+            lambda gain, t: risk_above(source, gain, 0.0, t, levels[:, None]),
+            lowest=0.0,
+        )
+        return ProLU(gain, threshold)
+
+    def risk(self, source: Source, sigma: ArrayLike) -> Floats:
         return self._jump.risk(source, sigma)
 
     def apply_(self, y: Float[Tensor, "*batch n_sparse"]) -> Float[Tensor, "*batch n_sparse"]:
@@ -124,9 +141,6 @@ class ProLU(Decoder):
 
     def formula(self) -> str:
         return f"{self.gain:.6g} y where y > {self.threshold:.6g}, else 0"
-
-    def recipe(self) -> dict[str, Any]:
-        return {"name": self.name, **asdict(self)}
 
 
 def _regression(powers: Floats, overlaps: Floats) -> tuple[Floats, Floats]:
@@ -139,30 +153,3 @@ def _regression(powers: Floats, overlaps: Floats) -> tuple[Floats, Floats]:
     covariance = overlaps[1] / count - x * y
     gain = np.divide(covariance, variance, out=np.zeros_like(y), where=variance > 1e-12 * square)
     return gain, x - gain * y
-
-
-def _proportion(powers: Floats, overlaps: Floats) -> tuple[Floats, Floats]:
-    """Gain of the regression of x on y alone over y > t, and no bias."""
-    gain = np.divide(overlaps[1], powers[2], out=np.zeros_like(powers[2]), where=powers[2] > 0)
-    return gain, np.zeros_like(gain)
-
-
-def _fit(source: Source, levels: Floats, regression: Any, threshold: float) -> tuple[float, float]:
-    gain, bias = regression(*moments_above(source, levels, np.array([threshold])))
-    return float(gain[0]), float(bias[0])
-
-
-def _losses(source: Source, levels: Floats, regression: Any) -> tuple[Any, Any]:
-    """Losses at the best parameters for each threshold, fast and exact."""
-
-    def rough(thresholds: Floats) -> Floats:
-        powers, overlaps = moments_above(source, levels, thresholds)
-        gain, bias = regression(powers, overlaps)
-        fitted = gain**2 * powers[2] + 2 * gain * bias * powers[1] + bias**2 * powers[0]
-        return fitted - 2 * (gain * overlaps[1] + bias * overlaps[0])
-
-    def exact(thresholds: Floats) -> Floats:
-        gain, bias = regression(*moments_above(source, levels, thresholds))
-        return risk_above(source, gain, bias, thresholds, levels[:, None]).mean(axis=0)
-
-    return rough, exact

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from persianrug.decoders._base import Decoder, affine_parameters, signed
+from persianrug.decoders._base import Decoder, signed
 from persianrug.sources import Source
 
 
@@ -23,11 +22,6 @@ class Linear(Decoder):
 
     name = "linear"
     one_sided = False
-
-    def __post_init__(self) -> None:
-        gain, bias = affine_parameters(self.gain, self.bias)
-        object.__setattr__(self, "gain", gain)
-        object.__setattr__(self, "bias", bias)
 
     def tune(self, source: Source, sigma: ArrayLike) -> Linear:
         """Least squares: gain = v / (v + sigma^2), which is the ratio on a rug, and bias = mean (1 - gain).
@@ -50,6 +44,3 @@ class Linear(Decoder):
 
     def formula(self) -> str:
         return f"{self.gain:.6g} y {signed(self.bias)}"
-
-    def recipe(self) -> dict[str, Any]:
-        return {"name": self.name, **asdict(self)}

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import ndtr
 from torch import Tensor
 
 from persianrug._quadrature import normal_pdf, rectified_first, rectified_second, standardised
-from persianrug.decoders._base import Decoder, affine_parameters, signed
-from persianrug.decoders._threshold import best_threshold
+from persianrug.decoders._base import Decoder, signed
+from persianrug.decoders._threshold import Floats, best_gain_and_threshold
 from persianrug.sources import Source
 
 
@@ -26,11 +25,6 @@ class ReLU(Decoder):
 
     name = "relu"
 
-    def __post_init__(self) -> None:
-        gain, bias = affine_parameters(self.gain, self.bias)
-        object.__setattr__(self, "gain", gain)
-        object.__setattr__(self, "bias", bias)
-
     def tune(self, source: Source, sigma: ArrayLike) -> ReLU:
         """Minimise the risk over gain and bias, to 1e-6 relative or better.
 
@@ -39,41 +33,15 @@ class ReLU(Decoder):
         on a grid, whose best cell is then refined.
         """
         levels = self._checked(source, sigma)
-
-        def rough(thresholds: NDArray[np.float64]) -> NDArray[np.float64]:
-            # What the fit leaves of E x^2, up to that constant.
-            overlap, power = self._moments(source, levels, thresholds)
-            return -np.divide(overlap**2, power, out=np.zeros_like(power), where=power > 0)
-
-        def exact(thresholds: NDArray[np.float64]) -> NDArray[np.float64]:
-            gains = self._gain(source, levels, thresholds)
-            return _risk(source, gains, -gains * thresholds, levels[:, None]).mean(axis=0)
-
-        threshold = best_threshold(source, levels, rough, exact)
-        gain = float(self._gain(source, levels, np.array([threshold]))[0])
+        gain, threshold = best_gain_and_threshold(
+            source,
+            levels,
+            lambda t: _moments(source, levels, t),
+            lambda gain, t: _risk(source, gain, -gain * t, levels[:, None]),
+        )
         return ReLU(gain, 0.0 - gain * threshold)
 
-    def _gain(
-        self, source: Source, levels: NDArray[np.float64], threshold: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """The best gain at each threshold (k,)."""
-        overlap, power = self._moments(source, levels, threshold)
-        return np.divide(overlap, power, out=np.zeros_like(power), where=power > 0)
-
-    @staticmethod
-    def _moments(
-        source: Source, levels: NDArray[np.float64], threshold: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """N(t) and D(t) at each threshold (k,), averaged over the levels of noise."""
-        t, sigma = np.broadcast_arrays(threshold, levels[:, None])
-        u, w = source.amplitude_nodes(t[..., None], sigma)
-        m, s = u - t[..., None], sigma[..., None]
-        overlap = source.p * (w * u * rectified_first(m, s)).sum(-1)
-        active = (w * rectified_second(m, s)).sum(-1)
-        power = source.p * active + (1 - source.p) * rectified_second(-t, sigma)
-        return overlap.mean(0), power.mean(0)
-
-    def risk(self, source: Source, sigma: ArrayLike) -> NDArray[np.float64]:
+    def risk(self, source: Source, sigma: ArrayLike) -> Floats:
         """The paper's law, at noise sigma on y.
 
         With s = gain sigma, and R2(m, s) = E max(m + s z, 0)^2,
@@ -89,13 +57,19 @@ class ReLU(Decoder):
     def formula(self) -> str:
         return f"max({self.gain:.6g} y {signed(self.bias)}, 0)"
 
-    def recipe(self) -> dict[str, Any]:
-        return {"name": self.name, **asdict(self)}
+
+def _moments(source: Source, levels: Floats, threshold: Floats) -> tuple[Floats, Floats]:
+    """N(t) and D(t) at each threshold (k,), averaged over the levels of noise."""
+    t, sigma = np.broadcast_arrays(threshold, levels[:, None])
+    u, w = source.amplitude_nodes(t[..., None], sigma)
+    m, s = u - t[..., None], sigma[..., None]
+    overlap = source.p * (w * u * rectified_first(m, s)).sum(-1)
+    active = (w * rectified_second(m, s)).sum(-1)
+    power = source.p * active + (1 - source.p) * rectified_second(-t, sigma)
+    return overlap.mean(0), power.mean(0)
 
 
-def _risk(
-    source: Source, gain: NDArray[np.float64], bias: NDArray[np.float64], sigma: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _risk(source: Source, gain: Floats, bias: Floats, sigma: Floats) -> Floats:
     """Risk of ReLU(gain y + bias); the three broadcast."""
     gain, bias, sigma = np.broadcast_arrays(gain, bias, sigma)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import ndtr
 from torch import Tensor
 
 from persianrug import _checks
 from persianrug._quadrature import rectified_first, rectified_second, standardised
 from persianrug.decoders._base import Decoder
-from persianrug.decoders._threshold import Floats, best_threshold, error_above
+from persianrug.decoders._threshold import Floats, best_gain_and_threshold, error_above
 from persianrug.sources import Source
 
 
@@ -30,42 +29,22 @@ class SoftThreshold(Decoder):
     one_sided = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "gain", _checks.finite("gain", self.gain))
-        object.__setattr__(self, "threshold", _checks.finite("threshold", self.threshold))
-        if self.threshold < 0:
-            raise ValueError(f"threshold is {self.threshold}; allowed: a number >= 0")
+        super().__post_init__()
+        _checks.not_negative("threshold", self.threshold)
 
     def tune(self, source: Source, sigma: ArrayLike) -> SoftThreshold:
         """Minimise the risk: for a given threshold the gain is a least squares fit."""
         levels = self._checked(source, sigma)
+        gain, threshold = best_gain_and_threshold(
+            source,
+            levels,
+            lambda t: _moments(source, levels, t),
+            lambda gain, t: _risk(source, gain, t, levels[:, None]),
+            lowest=0.0,
+        )
+        return SoftThreshold(gain, threshold)
 
-        def rough(thresholds: Floats) -> Floats:
-            overlap, power = self._moments(source, levels, thresholds)
-            return -np.divide(overlap**2, power, out=np.zeros_like(power), where=power > 0)
-
-        def exact(thresholds: Floats) -> Floats:
-            gains = self._gain(source, levels, thresholds)
-            return _risk(source, gains, thresholds, levels[:, None]).mean(axis=0)
-
-        threshold = best_threshold(source, levels, rough, exact, lowest=0.0)
-        return SoftThreshold(float(self._gain(source, levels, np.array([threshold]))[0]), threshold)
-
-    def _gain(self, source: Source, levels: Floats, threshold: Floats) -> Floats:
-        overlap, power = self._moments(source, levels, threshold)
-        return np.divide(overlap, power, out=np.zeros_like(power), where=power > 0)
-
-    @staticmethod
-    def _moments(source: Source, levels: Floats, threshold: Floats) -> tuple[Floats, Floats]:
-        """E[x s(y)] and E[s(y)^2] of the soft threshold s at each threshold (k,), averaged over the levels."""
-        t, sigma = np.broadcast_arrays(threshold, levels[:, None])
-        u, w = source.amplitude_nodes(np.stack([t, -t], axis=-1), sigma)
-        s, up, down = sigma[..., None], u - t[..., None], -u - t[..., None]
-        overlap = source.p * (w * u * (rectified_first(up, s) - rectified_first(down, s))).sum(-1)
-        active = (w * (rectified_second(up, s) + rectified_second(down, s))).sum(-1)
-        power = source.p * active + (1 - source.p) * 2 * rectified_second(-t, sigma)
-        return overlap.mean(0), power.mean(0)
-
-    def risk(self, source: Source, sigma: ArrayLike) -> NDArray[np.float64]:
+    def risk(self, source: Source, sigma: ArrayLike) -> Floats:
         """The error u^2 where |y| is below the threshold, and that of an affine decoder on either side.
 
         risk = p E_u [u^2 P(|y| <= t) + E[(u - gain (y - t))^2; y > t] + E[(u - gain (y + t))^2; y < -t]]
@@ -79,8 +58,16 @@ class SoftThreshold(Decoder):
     def formula(self) -> str:
         return f"{self.gain:.6g} sign(y) max(|y| - {self.threshold:.6g}, 0)"
 
-    def recipe(self) -> dict[str, Any]:
-        return {"name": self.name, **asdict(self)}
+
+def _moments(source: Source, levels: Floats, threshold: Floats) -> tuple[Floats, Floats]:
+    """E[x s(y)] and E[s(y)^2] of the soft threshold s at each threshold (k,), averaged over the levels."""
+    t, sigma = np.broadcast_arrays(threshold, levels[:, None])
+    u, w = source.amplitude_nodes(np.stack([t, -t], axis=-1), sigma)
+    s, up, down = sigma[..., None], u - t[..., None], -u - t[..., None]
+    overlap = source.p * (w * u * (rectified_first(up, s) - rectified_first(down, s))).sum(-1)
+    active = (w * (rectified_second(up, s) + rectified_second(down, s))).sum(-1)
+    power = source.p * active + (1 - source.p) * 2 * rectified_second(-t, sigma)
+    return overlap.mean(0), power.mean(0)
 
 
 def _risk(source: Source, gain: Floats, threshold: Floats, sigma: Floats) -> Floats:
