@@ -261,9 +261,9 @@ class TestFiles:
         safetensors.torch.save_file({"a": torch.zeros(2)}, path)
         with pytest.raises(ValueError, match=r"has format None, version None; allowed: format persianrug"):
             pr.load(path)
-        metadata = {"format": "persianrug.autoencoder", "version": "2"}
+        metadata = {"format": "persianrug.autoencoder", "version": "3"}
         safetensors.torch.save_file({"a": torch.zeros(2)}, path, metadata)
-        with pytest.raises(ValueError, match=r"version 2; allowed: .* version 1"):
+        with pytest.raises(ValueError, match=r"version 3; allowed: .* version 2"):
             pr.load(path)
 
     @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ class TestFiles:
 
         metadata = {
             "format": "persianrug.autoencoder",
-            "version": "1",
+            "version": "2",
             "recipe": recipe,
             "sha256": _digest(recipe, {}),
         }

@@ -8,10 +8,10 @@ import torch
 from scipy.optimize import minimize
 
 import persianrug as pr
-from persianrug.decoders import DECODERS, from_recipe
+from persianrug.decoders import from_recipe
 from persianrug.energy import energy
 
-from .conftest import kinds_for
+from .conftest import PARAMETRIC, kinds_for
 
 # p, ratio, linear, ReLU, gain, bias: the law of arXiv 2410.12101, from an independent solution.
 TABLE = [
@@ -121,7 +121,7 @@ def test_risk_keeps_its_digits_at_tiny_noise():
         assert float(pr.ReLU(1.0, -8 * sigma).risk(source, sigma)) == pytest.approx(0.1 * 65 * sigma**2, rel=1e-3)
 
 
-@pytest.mark.parametrize("kind", DECODERS.values())
+@pytest.mark.parametrize("kind", PARAMETRIC)
 def test_without_noise_nothing_is_lost(kind):
     for source in (pr.SparseUniform(0.2), pr.SparseConstant(0.1), pr.SparseExponential(1.0)):
         tuned = kind().tune(source, 0.0)
@@ -198,7 +198,7 @@ class TestEnergy:
         assert model.law(source) == pytest.approx(few, rel=1e-6)
 
 
-@pytest.mark.parametrize("kind", DECODERS.values())
+@pytest.mark.parametrize("kind", PARAMETRIC)
 def test_decoders_differentiate_and_leave_their_input(kind):
     y = torch.randn(3, 5, dtype=torch.float64, requires_grad=True, generator=torch.Generator().manual_seed(0))
     before = y.detach().clone()
@@ -265,7 +265,7 @@ def test_one_sided_decoders_refuse_signed_sources_and_thresholds_below_zero():
         pr.Gated(-1.0, 0.0, 0.0).risk(pr.SparseUniform(0.1), 0.1)
 
 
-@pytest.mark.parametrize("kind", DECODERS.values())
+@pytest.mark.parametrize("kind", PARAMETRIC)
 def test_recipes_and_bad_parameters(kind):
     decoder = at(kind, 1.25, 0.1)
     assert from_recipe(decoder.recipe()) == decoder

@@ -17,7 +17,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from persianrug.autoencoder import Autoencoder, Measurement, load
-    from persianrug.decoders import Decoder, Gated, JumpReLU, Linear, ProLU, ReLU, SoftThreshold
+    from persianrug.bounds import relu_bounds
+    from persianrug.channel import Channel
+    from persianrug.decoders import (
+        OAMP,
+        Bayes,
+        Decoder,
+        Gated,
+        JumpReLU,
+        Linear,
+        ProLU,
+        ReLU,
+        SoftThreshold,
+        TopK,
+        recovery_threshold,
+    )
     from persianrug.encoders import Dense, Encoder, Gaussian, Rug, noise_level
     from persianrug.files import read_rows
     from persianrug.sources import (
@@ -27,11 +41,16 @@ if TYPE_CHECKING:
         SparseExponential,
         SparseGaussian,
         SparseHalfNormal,
+        SparseTruncatedNormal,
         SparseUniform,
+        zipf_rates,
     )
 
 __all__ = [
+    "OAMP",
     "Autoencoder",
+    "Bayes",
+    "Channel",
     "Decoder",
     "Dense",
     "Empirical",
@@ -50,15 +69,20 @@ __all__ = [
     "SparseExponential",
     "SparseGaussian",
     "SparseHalfNormal",
+    "SparseTruncatedNormal",
     "SparseUniform",
+    "TopK",
     "load",
     "noise_level",
     "read_rows",
+    "recovery_threshold",
+    "relu_bounds",
+    "zipf_rates",
 ]
 
 __version__ = _version("persianrug")
 
-_MODULES = ("autoencoder", "decoders", "encoders", "files", "sources")
+_MODULES = ("autoencoder", "bounds", "channel", "decoders", "encoders", "files", "sources")
 
 
 # Names are imported when first used. PyTorch takes seconds to import, which a command that only prints its

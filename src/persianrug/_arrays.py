@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from dataclasses import fields
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -66,3 +67,22 @@ def map_rows(function: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tenso
         for start in range(0, len(flat), step):
             out[start : start + step] = function(flat[start : start + step])
     return out.reshape(*rows.shape[:-1], width)
+
+
+class Parts:
+    """Equality and hash of dataclasses (eq=False) whose fields may be arrays."""
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and all(
+            np.array_equal(getattr(self, part.name), getattr(other, part.name))
+            for part in fields(self)  # type: ignore[arg-type]
+        )
+
+    def __hash__(self) -> int:
+        parts = [getattr(self, part.name) for part in fields(self)]  # type: ignore[arg-type]
+        return hash((type(self), *(part.tobytes() if isinstance(part, np.ndarray) else part for part in parts)))
+
+
+def place(value: Any, like: torch.Tensor) -> Any:
+    """A number as it is, an array (n_sparse,) as a tensor of the dtype and on the device of `like`."""
+    return value if np.ndim(value) == 0 else torch.tensor(value, dtype=like.dtype, device=like.device)

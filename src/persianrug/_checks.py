@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from numbers import Real
+from typing import Any
+
+import numpy as np
 
 # Sizes of data, so that the moments which the laws are made of stay within the range of float64.
 SMALLEST, LARGEST = 1e-30, 1e30
@@ -43,6 +46,23 @@ def scale(name: str, value: float) -> float:
     if not SMALLEST <= number <= LARGEST:
         raise ValueError(f"{name} is {value}; allowed: a number from {SMALLEST:g} to {LARGEST:g}")
     return number
+
+
+def each(name: str, value: Any, check: Callable[[str, float], float]) -> Any:
+    """Return a number, or an array (n,) of at least two numbers as float64, all of which pass `check`."""
+    if np.ndim(value) == 0:
+        return check(name, value)
+    try:
+        numbers = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        numbers = np.empty((0, 0))
+    if numbers.ndim != 1 or len(numbers) < 2:
+        raise ValueError(f"{name} has shape {np.shape(value)}; allowed: a number, or an array of one a feature")
+    # Whatever is out of range is an extreme, or not a number and then is the result of both.
+    check(name, float(numbers.min()))
+    check(name, float(numbers.max()))
+    numbers.flags.writeable = False
+    return numbers
 
 
 def finite(name: str, value: float, allowed: str = "a finite number") -> float:

@@ -8,7 +8,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,17 @@ import safetensors.torch
 import scipy.sparse
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from persianrug import _checks, decoders, encoders
-from persianrug._arrays import Array, as_tensor, like, map_rows
-from persianrug.decoders import Decoder
-from persianrug.decoders._base import noise_levels
+from persianrug._arrays import Array, as_tensor, like
+from persianrug.channel import Channel
+from persianrug.decoders import OAMP, Decoder
+from persianrug.decoders._base import CLEAR, code_variance
 from persianrug.encoders import Encoder
 from persianrug.files import write_whole
-from persianrug.sources import Source
+from persianrug.sources import Each, Source
 
 # A measurement holds about this many features at a time: 64 MiB in float64.
 _MOST_ENTRIES = 1 << 23
@@ -35,8 +36,11 @@ _MOST_ENTRIES = 1 << 23
 # Entries that a measurement draws by default. The standard error of a loss is much the same for as many entries.
 _ENTRIES = 1 << 25
 
+# Of the mean square of a feature: a vector that has lost less is recovered.
+_RECOVERED = 1e-6
+
 _FORMAT = "persianrug.autoencoder"
-_VERSION = 1
+_VERSION = 2
 
 Rows = Tensor | NDArray[Any] | scipy.sparse.csr_array
 
@@ -55,12 +59,18 @@ class Measurement:
         Number of vectors.
     microseconds_per_vector : float
         Time to encode and decode one vector, the median over batches.
+    recovered : float
+        Share of the vectors whose mean squared error is below 1e-6 of the mean square of a feature.
+    losses : array (n_sparse,)
+        Mean squared error of every feature.
     """
 
     loss: float
     stderr: float
     samples: int
     microseconds_per_vector: float
+    recovered: float
+    losses: NDArray[np.float64] = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -71,48 +81,90 @@ class Autoencoder:
     ----------
     encoder : Encoder
     decoder : Decoder
-    mean : float
+    mean : float or array (n_sparse,)
         What a feature is on average; the estimate that the decoder reads is centred on it.
+    channel : Channel
+        What happens to codes between encoder and decoder.
 
     Raises
     ------
     ValueError
-        If mean is not finite.
+        If mean is not finite, or an array of another length.
     """
 
     encoder: Encoder
     decoder: Decoder
-    mean: float = 0.0
+    mean: Each = 0.0
+    channel: Channel = CLEAR
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mean", _checks.finite("mean", self.mean))
+        object.__setattr__(self, "mean", _checks.each("mean", self.mean, _checks.finite))
+        if np.ndim(self.mean) and len(self.mean) != self.encoder.n_sparse:
+            raise ValueError(f"mean has {len(self.mean)} numbers; allowed: one, or {self.encoder.n_sparse}")
 
     def tune(self, source: Source) -> Autoencoder:
-        """The same with its decoder tuned to the source, in closed form, for n_sparse -> infinity."""
-        tuned = self.decoder.tune(source, noise_levels(source, self.encoder))
-        return Autoencoder(self.encoder, tuned, source.mean)
+        """The same with its decoder tuned to source and channel, in closed form, for n_sparse -> infinity.
+
+        The channel's levels are spread for the source.
+        """
+        channel = self.channel.spread_for(code_variance(source, self.encoder))
+        return Autoencoder(self.encoder, self.decoder.adapt(source, self.encoder, channel), source.mean, channel)
 
     def encode(self, x: Float[Array, "*batch n_sparse"]) -> Float[Array, "*batch n_dense"]:
         """The code of x, a float32 or float64 tensor or array; ValueError for anything else."""
         return self.encoder.encode(x)
 
     def decode(self, z: Float[Array, "*batch n_dense"]) -> Float[Array, "*batch n_sparse"]:
-        """The estimate of the features from their code; arguments and errors as in `encode`."""
+        """The estimate of the features from their code; arguments and errors as in `encode`.
+
+        If the channel has erasures, an entry of the code that is NaN is missing.
+        """
         codes = as_tensor("z", z, self.encoder.n_dense)
-        estimate = self.encoder.estimator(self.mean, codes)
-        return like(z, map_rows(lambda rows: self.decoder.apply_(estimate(rows)), codes, self.encoder.n_sparse))
+        rows = codes.reshape(-1, self.encoder.n_dense)
+        out = self.decoder.decode(rows, self.encoder, self.mean, self.channel)
+        return like(z, out.reshape(*codes.shape[:-1], self.encoder.n_sparse))
+
+    def transmit(
+        self, z: Float[Tensor, "batch n_dense"], seed: int | torch.Generator = 0
+    ) -> Float[Tensor, "batch n_dense"]:
+        """The codes as they come from the channel; see `Channel.transmit`."""
+        centre, _ = self.encoder.centre(self.mean, z)
+        return self.channel.transmit(z, 0.0 if centre is None else centre, seed)
 
     def __call__(self, x: Float[Array, "*batch n_sparse"]) -> Float[Array, "*batch n_sparse"]:
-        """decode(encode(x))."""
+        """decode(encode(x)), whose codes come through as they are."""
         return self.decode(self.encode(x))
 
-    def law(self, source: Source) -> float:
-        """Predicted loss per feature on the source, at this n_sparse, with the decoder as it is."""
-        return self.decoder.law(source, self.encoder)
+    def law(self, source: Source, importance: ArrayLike | None = None) -> float:
+        """Predicted loss per feature on the source, at this n_sparse, with the decoder as it is.
 
-    def limit(self, source: Source) -> float:
-        """Predicted loss per feature on the source for n_sparse -> infinity, with the decoder as it is."""
-        return self.decoder.limit(source, self.encoder)
+        Parameters
+        ----------
+        source : Source
+        importance : array (n_sparse,), optional
+            Weights of the features in the loss, up to a factor; by default all alike.
+
+        Raises
+        ------
+        ValueError
+            If weights are negative, not finite, all 0 or not n_sparse.
+        """
+        return self._average(self.decoder.law(source, self.encoder, self.channel), importance)
+
+    def limit(self, source: Source, importance: ArrayLike | None = None) -> float:
+        """Predicted loss per feature on the source for n_sparse -> infinity, as `law`."""
+        return self._average(self.decoder.limit(source, self.encoder, self.channel), importance)
+
+    def laws(self, source: Source) -> NDArray[np.float64]:
+        """Predicted loss of every feature, (n_sparse,), whose mean is `law`."""
+        law = self.decoder.law(source, self.encoder, self.channel)
+        return np.array(np.broadcast_to(law, self.encoder.n_sparse))
+
+    def _average(self, losses: NDArray[np.float64], importance: ArrayLike | None) -> float:
+        if importance is None:
+            return float(losses.mean())
+        weights = _importance(importance, self.encoder.n_sparse)
+        return float(np.broadcast_to(losses, weights.shape) @ weights / len(weights))
 
     def measure(
         self,
@@ -122,6 +174,7 @@ class Autoencoder:
         seed: int = 0,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
+        importance: ArrayLike | None = None,
         progress: Callable[[int, int], object] = lambda _done, _all: None,
     ) -> Measurement:
         """Measure the loss on fresh samples of a source, or on given rows, in batches of bounded memory.
@@ -131,11 +184,13 @@ class Autoencoder:
         data : Source, tensor, array or csr_array (rows, n_sparse)
         samples : int >= 2
             Number of vectors drawn from a source, by default 4096 at n_sparse = 8192, and elsewhere as many as
-            make the same number of entries, from 64 to 65536; of given rows all are used.
+            make the same number of entries, from 64 to 65536; of given rows all are used, or the first ones.
         seed : int >= 0
             Of the samples.
         dtype, device
             Where and how precisely to compute.
+        importance : array (n_sparse,), optional
+            Weights of the features in the loss, as in `law`.
         progress : function
             Called after every batch with its number of vectors, and that of all batches.
 
@@ -144,6 +199,71 @@ class Autoencoder:
         ValueError
             If an argument is out of its range, or the rows are fewer than 2, of another length or not finite.
         """
+        samples = self._check_data(data, samples)
+        batch = max(1, min(samples, _MOST_ENTRIES // self.encoder.n_sparse))
+        weights = None if importance is None else torch.from_numpy(_importance(importance, self.encoder.n_sparse))
+        losses = torch.empty(samples, dtype=torch.float64)
+        squares = torch.zeros(self.encoder.n_sparse, dtype=torch.float64)
+        noise = torch.Generator(device).manual_seed(_checks.integer("seed", seed, 0, 2**63 - 2) + 1)
+        times: list[float] = []
+        power = 0.0
+        start = 0
+        for x in _batches(data, self.encoder.n_sparse, samples, batch, seed, dtype, torch.device(device)):
+            if start == 0:
+                # Not counted: rows and signs are made, and threads and devices wake.
+                self(x[:1])
+            began = _clock(x.device)
+            z = self.encode(x)
+            spent = _clock(x.device) - began
+            if not self.channel.clear:
+                z = self.transmit(z, noise)
+            began = _clock(x.device)
+            x_hat = self.decode(z)
+            times.append((spent + _clock(x.device) - began) / len(x))
+            errors = x_hat.sub_(x).square_()
+            squares += errors.sum(dim=0, dtype=torch.float64).cpu()
+            if weights is None:
+                losses[start : start + len(x)] = errors.mean(dim=1, dtype=torch.float64).cpu()
+            else:
+                losses[start : start + len(x)] = errors.double().cpu() @ weights / len(weights)
+            power += float(x.square().mean(dtype=torch.float64)) * len(x)
+            start += len(x)
+            progress(len(x), samples)
+        return Measurement(
+            loss=float(losses.mean()),
+            stderr=float(losses.std() / samples**0.5),
+            samples=samples,
+            microseconds_per_vector=1e6 * statistics.median(times),
+            recovered=float((losses < _RECOVERED * power / samples).double().mean()),
+            losses=(squares / samples).numpy(),
+        )
+
+    def trace(
+        self,
+        data: Source | Rows,
+        *,
+        samples: int = 64,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str = "cpu",
+    ) -> NDArray[np.float64]:
+        """Measured losses (iterations, vectors) after every iteration of an `OAMP`; arguments as in `measure`.
+
+        Raises
+        ------
+        ValueError
+            If the decoder is another, or as in `measure`.
+        """
+        if not isinstance(self.decoder, OAMP):
+            raise ValueError(f"decoder is {self.decoder.name}; allowed: oamp, others have no iterations")
+        samples = self._check_data(data, samples)
+        place = torch.device(device)
+        x = next(_batches(data, self.encoder.n_sparse, samples, samples, seed, dtype, place))
+        z = self.transmit(self.encode(x), torch.Generator(place).manual_seed(seed + 1))
+        return self.decoder.trace(x, z, self.encoder, self.mean, self.channel)
+
+    def _check_data(self, data: Source | Rows, samples: int | None) -> int:
+        """The number of vectors to measure on."""
         if not isinstance(data, Source):
             if not (isinstance(data, Tensor | np.ndarray) or scipy.sparse.issparse(data)):
                 kind = type(data).__name__
@@ -153,31 +273,10 @@ class Autoencoder:
                     f"data has shape {tuple(data.shape)}; "
                     f"allowed: at least 2 rows of {self.encoder.n_sparse} features"
                 )
-            samples = data.shape[0]
+            return data.shape[0] if samples is None else min(samples, data.shape[0])
         if samples is None:
             samples = min(max(_ENTRIES // self.encoder.n_sparse, 64), 65536)
-        samples = _checks.integer("samples", samples, 2, _checks.MOST_SAMPLES)
-        batch = max(1, min(samples, _MOST_ENTRIES // self.encoder.n_sparse))
-        losses = torch.empty(samples, dtype=torch.float64)
-        times: list[float] = []
-        start = 0
-        for x in _batches(data, self.encoder.n_sparse, samples, batch, seed, dtype, torch.device(device)):
-            if start == 0:
-                # Not counted: rows and signs are made, and threads and devices wake.
-                self(x)
-            began = _clock(x.device)
-            x_hat = self(x)
-            times.append((_clock(x.device) - began) / len(x))
-            errors = x_hat.sub_(x).square_().mean(dim=1, dtype=torch.float64)
-            losses[start : start + len(x)] = errors.cpu()
-            start += len(x)
-            progress(len(x), samples)
-        return Measurement(
-            loss=float(losses.mean()),
-            stderr=float(losses.std() / samples**0.5),
-            samples=samples,
-            microseconds_per_vector=1e6 * statistics.median(times),
-        )
+        return _checks.integer("samples", samples, 2, _checks.MOST_SAMPLES)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save to a safetensors file: matrices as tensors, everything else as a recipe in its metadata.
@@ -187,11 +286,14 @@ class Autoencoder:
         ValueError
             If the path's folder is missing or not writable.
         """
-        tensors = {name: tensor.cpu() for name, tensor in self.encoder.tensors().items()}
-        recipe = json.dumps(
-            {"encoder": self.encoder.recipe(), "decoder": self.decoder.recipe(), "mean": self.mean},
-            sort_keys=True,
-        )
+        tensors = {f"encoder.{name}": tensor.cpu() for name, tensor in self.encoder.tensors().items()}
+        parts = {
+            "encoder": self.encoder.recipe(),
+            "decoder": self.decoder.recipe(),
+            "mean": self.mean,
+            "channel": self.channel.recipe(),
+        }
+        recipe = json.dumps(_pack(parts, "", tensors), sort_keys=True)
         metadata = {
             "format": _FORMAT,
             "version": str(_VERSION),
@@ -227,13 +329,47 @@ def load(path: str | os.PathLike[str]) -> Autoencoder:
             f"model file {path} is damaged: its digest does not fit; allowed: a file as written by save"
         )
     try:
-        parts = json.loads(recipe)
-        encoder = encoders.from_recipe(parts["encoder"], tensors)
-        return Autoencoder(encoder, decoders.from_recipe(parts["decoder"]), parts["mean"])
+        parts = _unpack(json.loads(recipe), tensors)
+        weights = {name[8:]: tensor for name, tensor in tensors.items() if name.startswith("encoder.")}
+        encoder = encoders.from_recipe(parts["encoder"], weights)
+        channel = Channel(**parts["channel"])
+        return Autoencoder(encoder, decoders.from_recipe(parts["decoder"]), parts["mean"], channel)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"model file {path} holds no recipe of this version: {error}; allowed: a file written by save"
         ) from None
+
+
+def _pack(part: Any, place: str, tensors: dict[str, Tensor]) -> Any:
+    """A recipe as a JSON object, whose arrays become tensors named by their place in it."""
+    if isinstance(part, np.ndarray):
+        tensors[place] = torch.from_numpy(part.copy())
+        return {"tensor": place}
+    if isinstance(part, Source):
+        part = part.recipe()
+    if isinstance(part, dict):
+        return {name: _pack(value, f"{place}.{name}".lstrip("."), tensors) for name, value in part.items()}
+    return part
+
+
+def _unpack(part: Any, tensors: dict[str, Tensor]) -> Any:
+    """The recipe of what `_pack` returned."""
+    if isinstance(part, dict) and part.keys() == {"tensor"}:
+        return tensors[part["tensor"]].numpy()
+    if isinstance(part, dict):
+        return {name: _unpack(value, tensors) for name, value in part.items()}
+    return part
+
+
+def _importance(importance: ArrayLike, n_sparse: int) -> NDArray[np.float64]:
+    """Weights of the features in the loss, with mean 1."""
+    weights = np.array(importance, dtype=np.float64)
+    if weights.shape != (n_sparse,):
+        raise ValueError(f"importance has shape {weights.shape}; allowed: ({n_sparse},), one number a feature")
+    if not (np.isfinite(weights).all() and weights.min() >= 0 and weights.max() > 0):
+        raise ValueError("importance holds negative or infinite numbers, or nothing but 0; allowed: numbers >= 0")
+    weights /= weights.max()
+    return weights / weights.mean()
 
 
 def _digest(recipe: str, tensors: dict[str, Tensor]) -> str:

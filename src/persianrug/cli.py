@@ -7,7 +7,8 @@ import json
 import os
 import signal
 import sys
-from contextlib import nullcontext, suppress
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -20,8 +21,8 @@ from rich.table import Table
 from typer.exceptions import TyperException
 
 if TYPE_CHECKING:
-    import scipy.sparse
-
+    from persianrug.autoencoder import Autoencoder
+    from persianrug.channel import Channel
     from persianrug.decoders import Decoder
     from persianrug.encoders import Encoder, Rug
     from persianrug.sources import Source
@@ -33,6 +34,13 @@ app = typer.Typer(
     help="Sparse data through a narrow linear bottleneck: the loss predicted, built without training, and "
     "measured.",
 )
+
+# Vectors that an iterative decoder is measured on by default.
+_ITERATED = 512
+# Parameters of decoders that are reported, where they are numbers.
+_PARAMETERS = ("gain", "bias", "threshold")
+# A law that fails by more says nothing.
+_OFF = 100.0
 
 _INTERRUPTED = 128 + signal.SIGINT
 
@@ -64,8 +72,8 @@ def solve(
     source: Annotated[
         str | None,
         typer.Option(
-            help="Distribution of active features: uniform, exponential, half-normal, gaussian or constant. "
-            "[default: uniform]"
+            help="Distribution of active features: uniform, exponential, half-normal, truncated-normal, gaussian "
+            "or constant. [default: uniform]"
         ),
     ] = None,
     data: Annotated[
@@ -82,6 +90,13 @@ def solve(
     samples: Annotated[
         int | None,
         typer.Option(help="Vectors to measure on. [default: 4096 at 8192 features, as many entries at others]"),
+    ] = None,
+    noise: Annotated[float, typer.Option(help="Standard deviation of Gaussian noise on the code.")] = 0.0,
+    bits: Annotated[int | None, typer.Option(help="Round the code to so many bits an entry, 1 to 16.")] = None,
+    erasures: Annotated[float, typer.Option(help="Share of the code's entries that go missing, in [0, 1).")] = 0.0,
+    zipf: Annotated[
+        float | None,
+        typer.Option(help="Features that fire at rates like 1 / rank^ZIPF, of which --p is the mean."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the rug, the samples, and the halves of the data.")] = 0,
     device: Annotated[str, typer.Option(help="Where to measure, as PyTorch names it.")] = "cpu",
@@ -102,82 +117,68 @@ def solve(
         _checks.probability("p", p)
         n_sparse = _checks.integer("n_sparse", 8192 if n_sparse is None else n_sparse, 2)
     else:
-        options = {"--p": p, "--source": source, "--n-sparse": n_sparse, "--samples": samples}
+        options = {"--p": p, "--source": source, "--n-sparse": n_sparse, "--samples": samples, "--zipf": zipf}
         _refuse(options, "--data", "the data has its own")
     if samples is not None:
         _checks.integer("samples", samples, 2, _checks.MOST_SAMPLES)
 
-    import torch
+    import numpy as np
 
-    from persianrug.autoencoder import Autoencoder
-    from persianrug.encoders import Rug, noise_level
-    from persianrug.sources import SOURCES
+    from persianrug.channel import Channel
+
+    channel = Channel(noise, bits, erasures)
+
+    from persianrug.encoders import Rug
+    from persianrug.sources import SOURCES, zipf_rates
 
     features: Source
+    held_out = alike = None
     if p is not None:
-        features = SOURCES[_checks.one_of("source", source or "uniform", SOURCES)](p)
-        held_out = None
+        kind = SOURCES[_checks.one_of("source", source or "uniform", SOURCES)]
+        features = kind(p if zipf is None else zipf_rates(cast(int, n_sparse), p, zipf))
     else:
-        features, held_out = _fit_half(cast(Path, data), seed)
+        alike, features, held_out = _fit_half(cast(Path, data), seed)
         n_sparse = held_out.shape[1]
     rug = Rug.of_ratio(cast(int, n_sparse), ratio, seed)
+    channel.kept(rug.n_dense)
     place = _device(device)
-    # The limit is that of the ratio asked for; the model has the nearest that its size allows.
-    sigma = noise_level(features.variance, ratio)
-
     kinds = _decoders(decoders, features)
     if save is not None and "relu" not in kinds:
         raise ValueError(f"--save is {save}, which saves the relu; allowed with it: decoders with relu among them")
+    solver = _Solver(rug, channel, ratio, held_out, samples, seed, place if measure else None)
     rows: dict[str, dict[str, Any]] = {}
-    formulas: dict[str, str] = {}
-    with _progress(len(kinds), "measuring") if measure else nullcontext() as bar:
-        for name, kind in kinds.items():
-            best = kind().tune(features, sigma)
-            model = Autoencoder(rug, kind()).tune(features)
+    with _progress(len(kinds) * (2 if alike else 1), "solving") as bar:
+        for name, kind_of in kinds.items():
+            # Of data, features taken as alike come first, then each by its own law.
+            rows[name] = solver.solve(kind_of(), alike or features, bar)
+            if alike:
+                fits = name != "topk"
+                rows[name]["per_feature"] = solver.solve(kind_of(), features, bar) if fits else None
             if save is not None and name == "relu":
-                model.save(save)
-            rows[name] = {
-                "limit": float(best.risk(features, sigma)),
-                "predicted": model.law(features),
-                "measured": None,
-                "stderr": None,
-                "microseconds_per_vector": None,
-            }
-            rows[name] |= {key: value for key, value in model.decoder.recipe().items() if key != "name"}
-            formulas[name] = model.decoder.formula()
-            if measure:
-                result = model.measure(
-                    features if held_out is None else held_out,
-                    samples=samples,
-                    seed=seed,
-                    device=place,
-                    # Data may have an offset that leaves float32 no digits for what varies.
-                    dtype=torch.float32 if held_out is None else torch.float64,
-                    progress=bar or (lambda _done, _all: None),
-                )
-                rows[name] |= {
-                    "measured": result.loss,
-                    "stderr": result.stderr,
-                    "samples": result.samples,
-                    "microseconds_per_vector": result.microseconds_per_vector,
-                }
+                solver.tuned(kind_of(), features).save(save)
     if as_json:
-        report = {
+        described = alike or features
+        report: dict[str, Any] = {
             "source": {
-                "name": features.name,
-                "p": features.p,
-                "mean": features.mean,
-                "variance": features.variance,
+                "name": described.name,
+                "p": float(np.mean(described.p)),
+                "mean": float(np.mean(described.mean)),
+                "variance": float(np.mean(described.variance)),
             },
             "ratio": ratio,
             "n_sparse": n_sparse,
             "n_dense": rug.n_dense,
             "seed": seed,
-            "decoders": rows,
+            "channel": {"noise": noise, "bits": bits, "erasures": erasures},
+            "decoders": {name: _without(row, "formula") for name, row in rows.items()},
         }
+        if zipf is not None:
+            report["source"]["zipf"] = zipf
+        if alike:
+            report["per_feature_source"] = features.name
         typer.echo(json.dumps(report, indent=2, allow_nan=False))
     else:
-        _print_table(features, rug, ratio, rows, formulas, data, held_out)
+        _print_table(solver, alike or features, rows, zipf, data)
 
 
 @app.command()
@@ -224,6 +225,97 @@ def weave(
     typer.echo(f"{out}: W of {encoder}, {picture.width} x {picture.height} pixels")
 
 
+@dataclass
+class _Solver:
+    """What the decoders of one table have in common."""
+
+    rug: Rug
+    channel: Channel
+    ratio: float
+    rows: Any
+    samples: int | None
+    seed: int
+    device: str | None
+
+    def tuned(self, decoder: Decoder, source: Source) -> Autoencoder:
+        from persianrug.autoencoder import Autoencoder
+
+        return Autoencoder(self.rug, decoder, channel=self.channel).tune(source)
+
+    def solve(self, decoder: Decoder, source: Source, progress: Any) -> dict[str, Any]:
+        """Limit, law and measurement of a decoder tuned to the source, as a JSON object."""
+        import numpy as np
+        import torch
+
+        from persianrug.decoders import OAMP, TopK
+        from persianrug.encoders import Rug
+
+        model = self.tuned(decoder, source)
+        best, encoder = model.decoder, self.rug
+        if source.n_sparse is None:
+            # The limit is that of the ratio asked for; the model has the nearest that its size allows.
+            encoder = Rug.of_ratio(1 << 30, self.ratio)
+            best = decoder.adapt(source, encoder, model.channel)
+        row: dict[str, Any] = {
+            "limit": float(best.limit(source, encoder, model.channel).mean()),
+            "predicted": model.law(source),
+            "measured": None,
+            "stderr": None,
+            "microseconds_per_vector": None,
+        }
+        parameters = {key: value for key, value in model.decoder.recipe().items() if key in _PARAMETERS}
+        row |= {key: value for key, value in parameters.items() if not isinstance(value, np.ndarray)}
+        if isinstance(model.decoder, TopK):
+            row["k"] = model.decoder.k
+        iterative = isinstance(model.decoder, OAMP)
+        if isinstance(model.decoder, OAMP):
+            from persianrug.decoders import recovery_threshold
+
+            evolution = model.decoder.state_evolution(source, self.rug, model.channel)
+            row |= {
+                "iterations": len(evolution.trace),
+                "recovery_threshold": recovery_threshold(source),
+                "recovers": evolution.recovers,
+                "predicted_trace": evolution.trace.tolist(),
+                "measured_trace": None,
+            }
+        row["formula"] = model.decoder.formula()
+        if self.device is None:
+            progress(1, 1)
+            return row
+        # Data may have an offset that leaves float32 no digits for what varies; and what is recovered has none.
+        wide = self.rows is not None or iterative
+        data = source if self.rows is None else self.rows
+        samples = self.samples
+        if samples is None and iterative and self.rows is None:
+            # Each costs as much as some dozen elsewhere.
+            samples = _ITERATED
+        dtype = torch.float64 if wide else torch.float32
+        result = model.measure(
+            data, samples=samples, seed=self.seed, device=self.device, dtype=dtype, progress=progress
+        )
+        row |= {
+            "measured": result.loss,
+            "stderr": result.stderr,
+            "samples": result.samples,
+            "microseconds_per_vector": result.microseconds_per_vector,
+        }
+        if iterative:
+            losses = model.trace(data, samples=min(result.samples, 64), seed=self.seed, device=self.device)
+            row["measured_trace"] = losses.mean(axis=1).tolist()
+            row["recovered"] = result.recovered
+        return row
+
+
+def _without(row: dict[str, Any], key: str) -> dict[str, Any]:
+    """A JSON object without a key, also in the objects in it."""
+    return {
+        name: _without(value, key) if isinstance(value, dict) else value
+        for name, value in row.items()
+        if name != key
+    }
+
+
 def _decoders(names: str | None, source: Source) -> dict[str, type[Decoder]]:
     """The decoders asked for, or all of use to the source."""
     from persianrug import _checks
@@ -231,8 +323,9 @@ def _decoders(names: str | None, source: Source) -> dict[str, type[Decoder]]:
 
     if names is not None:
         return {name: DECODERS[_checks.one_of("decoder", name, DECODERS)] for name in names.split(",")}
-    # A soft threshold is for what has two sides, the others for what has one; linear is the floor of all.
-    return {name: kind for name, kind in DECODERS.items() if name == "linear" or kind.one_sided != source.signed}
+    # A soft threshold is for what has two sides, as one that cuts them off is for what has one.
+    left_out = {name for name, kind in DECODERS.items() if kind.one_sided} if source.signed else {"soft"}
+    return {name: kind for name, kind in DECODERS.items() if name not in left_out}
 
 
 def _refuse(options: dict[str, Any], beside: str, why: str) -> None:
@@ -242,17 +335,20 @@ def _refuse(options: dict[str, Any], beside: str, why: str) -> None:
             raise ValueError(f"{option} is {value}; allowed with {beside}: no {option}, {why}")
 
 
-def _fit_half(path: Path, seed: int) -> tuple[Source, Any]:
-    """A source fitted on a random half of a file's rows, and the other half."""
+def _fit_half(path: Path, seed: int) -> tuple[Source, Source, Any]:
+    """Sources fitted on a random half of a file's rows, of all features alike and of each, and the other half."""
     import numpy as np
 
     from persianrug.files import read_rows
-    from persianrug.sources import Empirical
+    from persianrug.sources import Empirical, SparseGaussian, SparseTruncatedNormal
 
     rows = read_rows(path)
     order = np.random.default_rng(seed).permutation(rows.shape[0])
     half = rows.shape[0] // 2
-    return Empirical.fit(rows[order[:half]]), rows[order[half:]]
+    fitted = rows[order[:half]]
+    alike = Empirical.fit(fitted)
+    kind: Any = SparseGaussian if alike.signed else SparseTruncatedNormal
+    return alike, kind.fit(fitted), rows[order[half:]]
 
 
 def _device(name: str) -> str:
@@ -296,26 +392,61 @@ class _progress:
 
 
 def _print_table(
+    solver: _Solver,
     source: Source,
-    rug: Rug,
-    ratio: float,
     rows: dict[str, dict[str, Any]],
-    formulas: dict[str, str],
+    zipf: float | None,
     data: Path | None,
-    held_out: scipy.sparse.csr_array | None,
 ) -> None:
+    import numpy as np
+
     console = Console(highlight=False, soft_wrap=True)
-    if data is None or held_out is None:
-        drawn = next(iter(rows.values())).get("samples")
-        measured_on = f", measured on {drawn} samples" if drawn else ""
-        console.print(f"{source.name} source, p = {source.p:g}, ratio = {ratio:g}, {rug}{measured_on}")
+    if not console.is_terminal:
+        # What reads it has no width.
+        console.width = 120
+    measured = solver.device is not None
+    first = next(iter(rows.values()))
+    at = f"ratio = {solver.ratio:g}, {solver.rug}"
+    if data is None:
+        law = f"p = {np.mean(source.p):g}" + (
+            f" on average, rates like rank^-{zipf:g}" if zipf is not None else ""
+        )
+        on = f", measured on {first['samples']} samples" if measured else ""
+        console.print(f"{source.name} source, {law}, {at}{on}")
     else:
         console.print(
-            f"{escape(str(data))}: pooled over features, p = {source.p:.4f}, mean = {source.mean:.4f}, "
-            f"variance = {source.variance:.4f}"
+            f"{escape(str(data))}: p = {source.p:.4f}, mean = {source.mean:.4f}, variance = {source.variance:.4f}"
         )
-        console.print(f"ratio = {ratio:g}, {rug}, measured on {held_out.shape[0]} rows that were not fitted")
-    measured = any(row["measured"] is not None for row in rows.values())
+        on = f", measured on {solver.rows.shape[0]} rows that were not fitted" if measured else ""
+        console.print(f"{at}{on}")
+    channel = solver.channel
+    if not channel.clear:
+        parts = [
+            f"noise {channel.noise:g}" if channel.noise else "",
+            f"{channel.bits} bits" if channel.bits else "",
+            f"{channel.erasures:.0%} erased" if channel.erasures else "",
+        ]
+        console.print(f"code: {', '.join(part for part in parts if part)}")
+    if data is None:
+        _print_losses(console, rows, measured)
+    else:
+        console.print("\nAll features taken to be alike:")
+        _print_losses(console, rows, measured)
+        console.print("Each feature by its own law:")
+        _print_losses(
+            console, {name: row["per_feature"] for name, row in rows.items() if row["per_feature"]}, measured
+        )
+    for name, row in rows.items():
+        if data is None:
+            console.print(f"{name}: x_hat = {escape(row['formula'])}")
+        own = row.get("per_feature") or row
+        if "recovery_threshold" in own:
+            console.print(f"{name}: {_recovery(own, solver)}")
+    if data is not None and measured:
+        console.print("The laws take features to be independent; 'off by' shows what that costs here.")
+
+
+def _print_losses(console: Console, rows: dict[str, dict[str, Any]], measured: bool) -> None:
     table = Table(box=SIMPLE_HEAD)
     table.add_column("decoder", no_wrap=True)
     headings = ["limit", "predicted"]
@@ -326,19 +457,32 @@ def _print_table(
     for name, row in rows.items():
         cells = [f"{row['limit']:.5g}", f"{row['predicted']:.5g}"]
         if measured:
-            off = row["measured"] / row["predicted"] - 1 if row["predicted"] else None
+            # Where nothing is lost but rounding errors, their ratio says nothing.
+            exact = row.get("recovers") and row.get("recovered") == 1
+            off = row["measured"] / row["predicted"] - 1 if row["predicted"] and not exact else None
             cells += [
                 f"{row['measured']:.5g}",
                 f"{row['stderr']:.1g}",
-                "-" if off is None else f"{off:+.2%}",
+                "exact" if exact else "-" if off is None or off > _OFF else f"{off:+.2%}",
                 f"{row['microseconds_per_vector']:.1f}",
             ]
         table.add_row(name, *cells)
     console.print(table)
-    for name, formula in formulas.items():
-        console.print(f"{name}: x_hat = {formula}")
-    if data is not None and measured:
-        console.print("The law takes features to be alike and independent; 'off by' shows what that costs here.")
+
+
+def _recovery(row: dict[str, Any], solver: _Solver) -> str:
+    """Whether OAMP recovers, predicted and measured, as a sentence."""
+    ratio = solver.channel.kept(solver.rug.n_dense) / solver.rug.n_sparse
+    threshold = f"the threshold {row['recovery_threshold']:.3g}"
+    if row["recovers"]:
+        steps = row["iterations"]
+        said = f"exact recovery after {steps} iterations, as the ratio {ratio:.3g} is above {threshold}"
+        if "recovered" in row:
+            said += f"; {row['recovered']:.1%} of the vectors are recovered"
+        return said
+    if ratio > row["recovery_threshold"]:
+        return f"the ratio {ratio:.3g} is above {threshold}; what is lost is what the code lost"
+    return f"no recovery, the ratio {ratio:.3g} is below {threshold}; every vector keeps its best iterate"
 
 
 def main() -> None:

@@ -24,6 +24,8 @@ from torch import Tensor
 
 from persianrug import _checks, transforms
 from persianrug._arrays import Array, as_tensor, like, map_rows
+from persianrug.channel import Channel
+from persianrug.sources import Each
 
 # The largest transform that the fast kernel takes.
 _MOST_FEATURES = 1 << 30
@@ -58,6 +60,46 @@ class Encoder(ABC):
 
         From 1 / (n_sparse - 1), for entries of one size, to 1, for a single one.
         """
+
+    @property
+    @abstractmethod
+    def code_power(self) -> float:
+        """sum_ij W_in_ij^2 / n_dense: the variance of an entry of the code per variance of a feature."""
+
+    @property
+    @abstractmethod
+    def frame_bound(self) -> float:
+        """The number c of a tight frame, W_in W_in^T = c I.
+
+        Raises
+        ------
+        ValueError
+            If the encoder is no tight frame.
+        """
+
+    @abstractmethod
+    def interference_of(self, variance: Each, channel: Channel) -> NDArray[np.float64]:
+        """Variance sum_{j != i} W_ij^2 v_j of the interference on every feature, of what comes through.
+
+        Parameters
+        ----------
+        variance : float or array (n_sparse,)
+            Variances v_j of the features.
+        channel : Channel
+            Its erasures count, its noise does not.
+
+        Returns
+        -------
+        array (n_sparse,), or () where it is the same for every feature
+        """
+
+    @abstractmethod
+    def noise_gain(self, channel: Channel) -> NDArray[np.float64]:
+        """sum_k W_out_ik^2, the variance on feature i per variance of the noise on the code; shapes as above."""
+
+    @abstractmethod
+    def participation_of(self, channel: Channel) -> float:
+        """The inverse participation of what the channel lets through."""
 
     @abstractmethod
     def recipe(self) -> dict[str, Any]:
@@ -97,13 +139,13 @@ class Encoder(ABC):
         """W_out z; errors as in `encode`."""
         return like(z, map_rows(self._readout, as_tensor("z", z, self.n_dense), self.n_sparse))
 
-    def estimate(self, z: Float[Array, "*batch n_dense"], mean: float = 0.0) -> Float[Array, "*batch n_sparse"]:
+    def estimate(self, z: Float[Array, "*batch n_dense"], mean: Each = 0.0) -> Float[Array, "*batch n_sparse"]:
         """Unbiased estimate y = mean + W_out (z - W_in mean) of the features from their code.
 
         Parameters
         ----------
         z : tensor or array (..., n_dense)
-        mean : float
+        mean : float or array (n_sparse,)
             What every feature is on average; with it the interference has mean 0.
 
         Raises
@@ -114,12 +156,28 @@ class Encoder(ABC):
         tensor = as_tensor("z", z, self.n_dense)
         return like(z, map_rows(self.estimator(mean, tensor), tensor, self.n_sparse))
 
-    def estimator(self, mean: float, like: Tensor) -> Any:
-        """The function of `estimate` on tensors (rows, n_dense) of the dtype and device of `like`."""
-        if mean == 0:
-            return self._readout
-        centre = self._forward(like.new_full((1, self.n_sparse), mean))
-        return lambda rows: self._readout(rows - centre).add_(mean)
+    def estimator(self, mean: Each, like: Tensor, *, erasures: bool = False) -> Any:
+        """The function of `estimate` on tensors (rows, n_dense) of the dtype and device of `like`.
+
+        With erasures, an entry that is NaN is missing: the others then stand for it, n_dense / kept times.
+        """
+        centre, mean = self.centre(mean, like)
+
+        def estimate(rows: Tensor) -> Tensor:
+            rows = rows if centre is None else rows - centre
+            if erasures:
+                rows = rows.nan_to_num(nan=0.0) * (self.n_dense / kept_entries(rows))
+            out: Tensor = self._readout(rows)
+            return out if centre is None else out.add_(mean)
+
+        return estimate
+
+    def centre(self, mean: Each, like: Tensor) -> tuple[Tensor | None, Any]:
+        """The code (1, n_dense) of the mean, None where that is 0, and the mean itself, as `like`."""
+        if np.ndim(mean) == 0 and mean == 0:
+            return None, 0.0
+        wide = like.new_tensor(mean).expand(1, self.n_sparse)
+        return self._forward(wide), mean if np.ndim(mean) == 0 else wide
 
     def W_in(self, dtype: torch.dtype = torch.float64) -> Float[Tensor, "n_dense n_sparse"]:
         """The encoder's matrix; it takes n_dense n_sparse numbers of memory."""
@@ -231,6 +289,47 @@ class Rug(Encoder):
         # transform, on i - j for the Fourier transform.
         return _participation(self.W_rows(0, 1)[:, 1:])
 
+    code_power = 1.0
+    frame_bound = 1.0
+
+    def interference_of(self, variance: Each, channel: Channel) -> NDArray[np.float64]:
+        kept = channel.kept(self.n_dense)
+        if np.ndim(variance) == 0:
+            return np.array(variance * (self.n_sparse - kept) / kept)
+        # W_ij^2 depends on i ^ j or i - j alone: a convolution with its first row.
+        squares = self._squares
+        lost = self._lost(kept)
+        transform = [transforms.forward(part) for part in (squares, np.asarray(variance))]
+        if transforms.is_power_of_two(self.n_sparse):
+            own = transforms.inverse(transform[0] * transform[1]) * self.n_sparse**0.5
+        else:
+            own = np.fft.irfft(np.fft.rfft(squares) * np.fft.rfft(variance), self.n_sparse)
+        return np.maximum(own, 0.0) + lost * (np.sum(variance) - variance)
+
+    def noise_gain(self, channel: Channel) -> NDArray[np.float64]:
+        return np.array(self.n_sparse / channel.kept(self.n_dense))
+
+    def participation_of(self, channel: Channel) -> float:
+        # An entry of W, from a random part of its rows, is as before but for a nearly normal deviation of the
+        # variance `lost`: E (w + d)^4 = w^4 + 6 w^2 lost + 3 lost^2.
+        kept = channel.kept(self.n_dense)
+        if kept == self.n_dense:
+            return self.inverse_participation
+        g, lost = float(self.interference), self._lost(kept)
+        fourth = self.inverse_participation * g**2 + 6 * g * lost + 3 * (self.n_sparse - 1) * lost**2
+        return fourth / ((self.n_sparse - kept) / kept) ** 2
+
+    def _lost(self, kept: int) -> float:
+        """What the mean square of an off-diagonal entry of W grows by when only `kept` rows are left."""
+        return (self.n_sparse / kept - self.n_sparse / self.n_dense) / (self.n_sparse - 1)
+
+    @cached_property
+    def _squares(self) -> NDArray[np.float64]:
+        """Squares of the first row of W, 0 on the diagonal."""
+        squares = self.W_rows(0, 1)[0].square().numpy()
+        squares[0] = 0.0
+        return squares
+
     # Of NumPy's random numbers only the raw bits are promised to stay the same for ever, so rows and signs are
     # made from those.
 
@@ -279,7 +378,7 @@ class Rug(Encoder):
         """Scale times the transpose of W_in."""
         rows, signs = self._parts(z)
         x = transforms.synthesise(z, rows, self.n_sparse)
-        return x.mul_(scale * signs)
+        return x.mul_(signs if scale == 1 else scale * signs)
 
 
 def _choose(bits: np.random.PCG64, items: NDArray[np.int64], count: int) -> NDArray[np.int64]:
@@ -315,6 +414,47 @@ class _Matrix(Encoder):
         encoder, decoder = self._encoder.double(), self._decoder.double()
         gram = encoder @ encoder.T
         return np.maximum(((decoder @ gram) * decoder).sum(dim=1).cpu().numpy() - 1, 0.0)
+
+    @cached_property
+    def code_power(self) -> float:
+        return float(self._encoder.double().square().sum() / self.n_dense)
+
+    @cached_property
+    def frame_bound(self) -> float:
+        gram = self._encoder.double() @ self._encoder.double().T
+        bound = float(gram.diagonal().mean())
+        gram.diagonal().sub_(bound)
+        if float(gram.abs().max()) > 1e-4 * bound:
+            raise ValueError(
+                f"encoder {self} is no tight frame; allowed with oamp: W_in with orthogonal rows of one norm"
+            )
+        return bound
+
+    def interference_of(self, variance: Each, channel: Channel) -> NDArray[np.float64]:
+        self._refuse_erasures(channel)
+        if np.ndim(variance) == 0:
+            return variance * self.interference
+        powers = torch.as_tensor(variance, dtype=torch.float64)
+        out = []
+        for start in range(0, self.n_sparse, _BLOCK):
+            rows = self.W_rows(start, min(start + _BLOCK, self.n_sparse)).square()
+            rows[torch.arange(len(rows)), torch.arange(start, start + len(rows))] = 0.0
+            out.append(rows @ powers)
+        return torch.cat(out).numpy()
+
+    def noise_gain(self, channel: Channel) -> NDArray[np.float64]:
+        self._refuse_erasures(channel)
+        return self._decoder.double().square().sum(dim=1).cpu().numpy()
+
+    def participation_of(self, channel: Channel) -> float:
+        self._refuse_erasures(channel)
+        return self.inverse_participation
+
+    def _refuse_erasures(self, channel: Channel) -> None:
+        if channel.erasures:
+            raise ValueError(
+                f"erasures is {channel.erasures}; allowed with encoder {self}: 0, only a rug bears them"
+            )
 
     @cached_property
     def inverse_participation(self) -> float:
@@ -419,6 +559,20 @@ class Dense(_Matrix):
 
     def tensors(self) -> dict[str, Tensor]:
         return {"W_in": self._encoder.contiguous(), "W_out": self._decoder.contiguous()}
+
+
+def kept_entries(rows: Tensor) -> Tensor:
+    """Number of entries of each code (rows, n_dense) that are not missing, (rows, 1).
+
+    Raises
+    ------
+    ValueError
+        If a code has none.
+    """
+    kept = rows.shape[-1] - rows.isnan().sum(-1, keepdim=True)
+    if not bool(kept.all()):
+        raise ValueError("z has a code whose entries are all missing; allowed: at least one number in every code")
+    return kept
 
 
 def _participation(entries: Tensor) -> float:

@@ -38,50 +38,104 @@ _MOST_COPIES = 1e12
 
 @dataclass(frozen=True)
 class Energy:
-    """Quadrature for the mean energy S of the other features: a loss is sum weights loss(sqrt(g nodes))."""
+    """Quadrature for the mean energy S of the other features: a loss is sum weights loss(sqrt(g nodes)).
+
+    `active` is, at every node, the number of features that are active, relative to its mean.
+    """
 
     nodes: NDArray[np.float64]
     weights: NDArray[np.float64]
+    active: NDArray[np.float64]
+
+    @property
+    def relative(self) -> NDArray[np.float64]:
+        """The nodes relative to the mean energy."""
+        mean = float(self.weights @ self.nodes)
+        return self.nodes / mean if mean > 0 else np.ones_like(self.nodes)
 
 
 def energy(source: Source, inverse_participation: float) -> Energy:
     """Quadrature for S, of the interference of an encoder with this inverse participation.
-
-    The number K of active features is binomial and is summed over. Given K, S is a sum of K independent
-    energies: it has a Gauss rule of 12 nodes up to K = 64, and above, where it is narrow, one of 2 nodes. Where
-    K has very many likely values, S itself is so narrow that its own rule of 2 nodes does.
 
     Parameters
     ----------
     source : Source
     inverse_participation : float > 0
     """
-    off = source.mean**2
-    u, w = source.amplitude_nodes(np.zeros(1), np.array(0.0))
-    one = (u - source.mean) ** 2, w
-    active = _cumulants(one)
-    mixture = _mixture_cumulants(source.p, active, off)
-    fourth = mixture[1] - 2 * mixture[0] ** 2
+    mixture = _mixture(source)
+    # The fourth cumulant of a feature, averaged: that W_ij^4 goes with it is left out.
+    fourth = float(np.mean(mixture[1] - 2 * mixture[0] ** 2))
+    spread = float(np.mean(mixture[1]))
     # Of a source with lighter tails than a Gaussian's, interference has the fluctuations of a Gaussian or less.
-    if fourth * _MOST_COPIES * inverse_participation <= 3 * mixture[1]:
-        return Energy(mixture[:1], np.ones(1))
-    others = max(1, round(3 * mixture[1] / (fourth * inverse_participation)))
-    low, high = (int(binom.ppf(q, others, source.p)) for q in (1e-14, 1 - 1e-14))
-    if high - low >= _MOST_COUNTS:
-        nodes, weights = _two_nodes(others * mixture[None])
-        return Energy(nodes / others, weights)
-    rules: list[Rule] = []
-    if low <= _FEW:
-        rules = _sums(one, min(high, _FEW))[low:]
-    many = np.arange(max(low, _FEW + 1), high + 1)
-    if len(many):
-        nodes, weights = (part.reshape(-1, 2) for part in _two_nodes(many[:, None] * active))
-        rules += list(zip(nodes, weights, strict=True))
-    counts = range(low, high + 1)
-    chances = np.asarray(binom.pmf(counts, others, source.p))
-    nodes = np.concatenate([x + (others - k) * off for k, (x, _) in zip(counts, rules, strict=True)])
+    if fourth * _MOST_COPIES * inverse_participation <= 3 * spread:
+        return Energy(np.array([float(np.mean(mixture[0]))]), np.ones(1), np.ones(1))
+    return mean_energy(source, max(1, round(3 * spread / (fourth * inverse_participation))))
+
+
+def mean_energy(source: Source, copies: int) -> Energy:
+    """Quadrature for the mean of (x - mean)^2 over independent copies of a feature.
+
+    The number K of active features is binomial and is summed over. Given K, S is a sum of K independent
+    energies: it has a Gauss rule of 12 nodes up to K = 64, and above, where it is narrow, one of 2 nodes.
+
+    Where features differ, S has a rule of 2 nodes for the first three cumulants of the sum over features, and K is
+    taken as its mean.
+    """
+    mixture = _mixture(source)
+    if source.n_sparse is not None:
+        means = mixture.mean(axis=1) / float(copies) ** np.arange(3)
+        return Energy(*_two_nodes(means[:, None]), active=np.ones(2))
+    counts, chances = _counts(copies, source.p, _MOST_COUNTS)
+    one = _active_energy(source)
+    nodes, weights = (part.reshape(-1, 2) for part in _two_nodes(counts * _cumulants(one)[:, None]))
+    rules: list[Rule] = list(zip(nodes, weights, strict=True))
+    if counts[0] <= _FEW:
+        sums = _sums(one, min(int(counts[-1]), _FEW))
+        rules = [
+            sums[int(k)] if k <= _FEW and k == int(k) else rule for k, rule in zip(counts, rules, strict=True)
+        ]
+    off = source.mean**2
+    nodes = np.concatenate([x + (copies - k) * off for k, (x, _) in zip(counts, rules, strict=True)])
     weights = np.concatenate([chance * w for chance, (_, w) in zip(chances, rules, strict=True)])
-    return Energy(nodes / others, weights / weights.sum())
+    shares = np.concatenate([np.full(len(x), k) for k, (x, _) in zip(counts, rules, strict=True)])
+    return Energy(nodes / copies, weights / weights.sum(), shares / (copies * source.p))
+
+
+def vector_energy(source: Source, n_sparse: int) -> Energy:
+    """The same of one vector of n_sparse features, by the number of active features alone: few nodes."""
+    if source.n_sparse is not None:
+        return mean_energy(source, n_sparse)
+    counts, chances = _counts(n_sparse, source.p, _FEW_NODES)
+    x, w = _active_energy(source)
+    nodes = (counts * float(w @ x) + (n_sparse - counts) * source.mean**2) / n_sparse
+    return Energy(nodes, chances / chances.sum(), counts / (n_sparse * source.p))
+
+
+def _active_energy(source: Source) -> Rule:
+    """(u - mean)^2 and its weights (k,), or (n_sparse, k)."""
+    u, w = source.amplitude_nodes(np.zeros(1), np.array(0.0))
+    squares = (u - np.asarray(source.mean)[..., None]) ** 2
+    return squares, np.broadcast_to(w, squares.shape)
+
+
+def _mixture(source: Source) -> NDArray[np.float64]:
+    """Mean, variance and third central moment of (x - mean)^2, (3,) or (3, n_sparse)."""
+    cumulants = _mixture_cumulants(
+        np.asarray(source.p), _cumulants(_active_energy(source)), np.asarray(source.mean) ** 2
+    )
+    return np.stack(np.broadcast_arrays(*cumulants))
+
+
+def _counts(others: int, p: float, most: int) -> Rule:
+    """Numbers of active features and their chances, all that are likely, or a Gauss rule of 12 nodes for many."""
+    low, high = (int(binom.ppf(q, others, p)) for q in (1e-14, 1 - 1e-14))
+    if high - low < most:
+        counts = np.arange(low, high + 1, dtype=np.float64)
+        return counts, np.asarray(binom.pmf(counts, others, p))
+    # Among so many, a thousand equally far apart tell as much.
+    counts = np.arange(low, high + 1, 1 + (high - low) // 1000, dtype=np.float64)
+    chances = np.asarray(binom.pmf(counts, others, p))
+    return _gauss((counts, chances / chances.sum()))
 
 
 def _sums(one: Rule, most: int) -> list[Rule]:
@@ -122,26 +176,27 @@ def _gauss(rule: Rule) -> Rule:
 def _cumulants(rule: Rule) -> NDArray[np.float64]:
     """Mean, variance and third central moment."""
     x, w = rule
-    mean = w @ x
-    return np.array([mean, w @ (x - mean) ** 2, w @ (x - mean) ** 3])
+    mean = (w * x).sum(-1)
+    gap = x - mean[..., None]
+    return np.array([mean, (w * gap**2).sum(-1), (w * gap**3).sum(-1)])
 
 
-def _mixture_cumulants(p: float, active: NDArray[np.float64], off: float) -> NDArray[np.float64]:
+def _mixture_cumulants(
+    p: NDArray[np.float64], active: NDArray[np.float64], off: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], ...]:
     """`_cumulants` of a variable that has those of `active` with probability p, and else is `off`."""
     gap = active[0] - off
     q = 1 - p
-    return np.array(
-        [
-            off + p * gap,
-            p * active[1] + p * q * gap**2,
-            p * active[2] + 3 * p * q * gap * active[1] + p * q * (q - p) * gap**3,
-        ]
+    return (
+        off + p * gap,
+        p * active[1] + p * q * gap**2,
+        p * active[2] + 3 * p * q * gap * active[1] + p * q * (q - p) * gap**3,
     )
 
 
 def _two_nodes(cumulants: NDArray[np.float64]) -> Rule:
-    """Gauss rules (..., 2), flattened, for mean, variance and third central moment (..., 3)."""
-    mean, variance, third = np.moveaxis(cumulants, -1, 0)
+    """Gauss rules (k, 2), flattened, for mean, variance and third central moment (3, k)."""
+    mean, variance, third = cumulants
     deviation = np.sqrt(variance)
     skew = np.divide(third, deviation**3, out=np.zeros_like(third), where=variance > 0) / 2
     reach = np.sqrt(1 + skew**2)

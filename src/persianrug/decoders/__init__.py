@@ -5,16 +5,36 @@ from __future__ import annotations
 from typing import Any
 
 from persianrug import _checks
-from persianrug.decoders._base import Decoder
+from persianrug.decoders._base import Decoder, Elementwise
+from persianrug.decoders.bayes import Bayes
 from persianrug.decoders.jumprelu import Gated, JumpReLU, ProLU
 from persianrug.decoders.linear import Linear
+from persianrug.decoders.oamp import OAMP, StateEvolution, recovery_threshold
 from persianrug.decoders.relu import ReLU
 from persianrug.decoders.soft import SoftThreshold
+from persianrug.decoders.topk import TopK
+from persianrug.sources import from_recipe as source_from_recipe
 
-__all__ = ["DECODERS", "Decoder", "Gated", "JumpReLU", "Linear", "ProLU", "ReLU", "SoftThreshold", "from_recipe"]
+__all__ = [
+    "DECODERS",
+    "OAMP",
+    "Bayes",
+    "Decoder",
+    "Elementwise",
+    "Gated",
+    "JumpReLU",
+    "Linear",
+    "ProLU",
+    "ReLU",
+    "SoftThreshold",
+    "StateEvolution",
+    "TopK",
+    "from_recipe",
+    "recovery_threshold",
+]
 
 DECODERS: dict[str, type[Decoder]] = {
-    decoder.name: decoder for decoder in (Linear, ReLU, JumpReLU, Gated, ProLU, SoftThreshold)
+    decoder.name: decoder for decoder in (Linear, ReLU, JumpReLU, TopK, Gated, ProLU, SoftThreshold, Bayes, OAMP)
 }
 """Decoders by name."""
 
@@ -29,6 +49,8 @@ def from_recipe(recipe: dict[str, Any]) -> Decoder:
     """
     name = _checks.one_of("decoder", recipe.get("name", ""), DECODERS)
     parameters = {key: value for key, value in recipe.items() if key != "name"}
+    if "source" in parameters:
+        parameters["source"] = source_from_recipe(parameters["source"])
     try:
         return DECODERS[name](**parameters)
     except TypeError:

@@ -1,9 +1,9 @@
-"""What every decoder of one feature at a time has: a way to be tuned, a risk, and hence a law."""
+"""What every decoder has: a way to be tuned, a way to read codes, and a law."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -12,29 +12,84 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from persianrug import _checks
+from persianrug._arrays import Parts, map_rows
+from persianrug.channel import Channel
 from persianrug.encoders import Encoder
 from persianrug.energy import energy
-from persianrug.sources import Source
+from persianrug.sources import Each, Source
 
 # An encoder whose features differ has its interference sorted into this many groups of equal count.
 _MOST_LEVELS = 32
 
+CLEAR = Channel()
 
-@dataclass(frozen=True)
-class Decoder(ABC):
-    """An estimate of each feature from y = x + sigma z, elementwise; its fields are its parameters, all floats.
 
-    `risk` is the law of a decoder at one noise level; its losses at a finite or an infinite number of features
-    are averages of it over the levels that an encoder makes.
-    """
+@dataclass(frozen=True, eq=False)
+class Decoder(Parts, ABC):
+    """A way to estimate the features from a code; its fields are its parameters."""
 
     name: ClassVar[str]
     # Whether it is zero below a threshold, and so of no use to a feature that can be negative.
-    one_sided: ClassVar[bool] = True
+    one_sided: ClassVar[bool] = False
+
+    @abstractmethod
+    def adapt(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> Self:
+        """The decoder of this kind with the least loss for n_sparse -> infinity.
+
+        Raises
+        ------
+        ValueError
+            If the source is signed and the decoder one-sided, or the decoder does not go with the encoder.
+        """
+
+    @abstractmethod
+    def decode(
+        self, z: Float[Tensor, "rows n_dense"], encoder: Encoder, mean: Each = 0.0, channel: Channel = CLEAR
+    ) -> Float[Tensor, "rows n_sparse"]:
+        """The estimate of the features from their codes, as they come from the channel."""
+
+    @abstractmethod
+    def limit(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> NDArray[np.float64]:
+        """Predicted loss of every feature for n_sparse -> infinity at the encoder's interference.
+
+        Returns
+        -------
+        array (n_sparse,), or () where it is the same for every feature
+        """
+
+    @abstractmethod
+    def law(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> NDArray[np.float64]:
+        """Predicted loss of every feature with this very encoder, as `limit`."""
+
+    @abstractmethod
+    def formula(self) -> str:
+        """The estimate as a formula, for people."""
+
+    def recipe(self) -> dict[str, Any]:
+        """What the decoder is made from: numbers, arrays, recipes."""
+        return {"name": self.name, **{part.name: getattr(self, part.name) for part in fields(self)}}
+
+    def _check_sides(self, source: Source) -> None:
+        if self.one_sided and source.signed:
+            raise ValueError(
+                f"source {source.name} is signed; allowed with decoder {self.name}: sources of features >= 0"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Elementwise(Decoder):
+    """A decoder of one feature at a time, from the unbiased estimate y = x + sigma z that the code gives of it.
+
+    `risk` is its law at one noise level; its losses at a finite or an infinite number of features are averages of
+    that over the levels that an encoder makes. Parameters are numbers, or arrays (n_sparse,) where features
+    differ.
+    """
+
+    one_sided = True
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            object.__setattr__(self, field.name, _checks.finite(field.name, getattr(self, field.name)))
+        for part in fields(self):
+            object.__setattr__(self, part.name, _checks.each(part.name, getattr(self, part.name), _checks.finite))
 
     @abstractmethod
     def tune(self, source: Source, sigma: ArrayLike) -> Self:
@@ -43,70 +98,134 @@ class Decoder(ABC):
         Parameters
         ----------
         source : Source
+            Of features that are alike; `adapt` takes others.
         sigma : float or array (k,)
             Standard deviation of the interference, or those of k groups of equally many features.
 
         Raises
         ------
         ValueError
-            If sigma is negative or not finite, or the source is signed and the decoder one-sided.
+            If sigma is negative or not finite, the source is signed and the decoder one-sided, or features differ.
         """
 
     @abstractmethod
     def risk(self, source: Source, sigma: ArrayLike) -> NDArray[np.float64]:
-        """Expected squared error of a feature at noise sigma, an array (...) of numbers >= 0."""
+        """Expected squared error of a feature at noise sigma, an array (...) of numbers >= 0.
+
+        Where features differ, in the source or the decoder, the last axis is theirs.
+        """
 
     @abstractmethod
     def apply_(self, y: Float[Tensor, "*batch n_sparse"]) -> Float[Tensor, "*batch n_sparse"]:
-        """Decode an unbiased estimate y in place."""
+        """Decode an unbiased estimate y, which may be overwritten."""
 
     def __call__(self, y: Float[Tensor, "*batch n_sparse"]) -> Float[Tensor, "*batch n_sparse"]:
         """Decode an unbiased estimate y."""
         return self.apply_(y.clone())
 
-    @abstractmethod
-    def formula(self) -> str:
-        """The estimate as a formula in y, for people."""
+    def adapt(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> Self:
+        """Tune the decoder to the noise that encoder and channel make, feature by feature where features differ.
 
-    def recipe(self) -> dict[str, Any]:
-        """What the decoder is made from, as a JSON object."""
-        return {"name": self.name, **asdict(self)}
+        Features of which p, and scale and loc relative to the noise, differ by less than 10% share their
+        parameters in these units, which costs less than 1e-3 of the loss.
+        """
+        self._check_sides(source)
+        sigma = noise_levels(source, encoder, channel)
+        if source.n_sparse is None:
+            (levels,), _ = _levels(sigma**2)
+            return self.tune(source, np.sqrt(levels))
+        sources, noise, scale, cell = source.cells(sigma)
+        tuned = [self.tune(one, level) for one, level in zip(sources, noise, strict=True)]
+        parameters = {part.name: np.array([getattr(one, part.name) for one in tuned]) for part in fields(self)}
+        return type(self)(
+            # All but the gain are in units of x.
+            **{name: values[cell] * (1 if name == "gain" else scale) for name, values in parameters.items()}
+        )
+
+    def decode(
+        self, z: Float[Tensor, "rows n_dense"], encoder: Encoder, mean: Each = 0.0, channel: Channel = CLEAR
+    ) -> Float[Tensor, "rows n_sparse"]:
+        estimate = encoder.estimator(mean, z, erasures=channel.erasures > 0)
+        return map_rows(lambda rows: self.apply_(estimate(rows)), z, encoder.n_sparse)
+
+    def limit(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> NDArray[np.float64]:
+        sigma = noise_levels(source, encoder, channel)
+        if source.n_sparse is not None:
+            return self.risk(source, sigma)
+        (levels,), group = _levels(sigma**2)
+        return np.asarray(self.risk(source, np.sqrt(levels))[group])
+
+    def law(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> NDArray[np.float64]:
+        """The risk, averaged over the energy of the other features."""
+        spread = energy(source, encoder.participation_of(channel))
+        interference, noise = variances(source, encoder, channel)
+        group: Any = ...
+        if source.n_sparse is None:
+            (interference, noise), group = _levels(interference, noise)
+        sigma = np.sqrt(np.multiply.outer(spread.relative, interference) + noise)
+        return np.asarray(np.tensordot(spread.weights, self.risk(source, sigma), axes=1)[group])
 
     def _checked(self, source: Source, sigma: ArrayLike) -> NDArray[np.float64]:
         """Sigma as a float64 array (k,), or ValueError where `tune` raises it."""
-        if self.one_sided and source.signed:
-            raise ValueError(
-                f"source {source.name} is signed; allowed with decoder {self.name}: sources of features >= 0"
-            )
+        self._check_sides(source)
+        if source.n_sparse is not None:
+            raise ValueError(f"source {source.name} has features that differ; allowed here: alike ones, see adapt")
         levels = np.atleast_1d(np.asarray(sigma, dtype=np.float64))
         if not np.isfinite(levels).all() or (levels < 0).any():
             raise ValueError(f"sigma is {levels}; allowed: finite numbers >= 0")
         return levels
 
-    def limit(self, source: Source, encoder: Encoder) -> float:
-        """Predicted loss per feature for n_sparse -> infinity at the encoder's interference."""
-        return float(self.risk(source, noise_levels(source, encoder)).mean())
 
-    def law(self, source: Source, encoder: Encoder) -> float:
-        """Predicted loss per feature of this very encoder: the risk, averaged over the energy."""
-        spread = energy(source, encoder.inverse_participation)
-        sigma = np.sqrt(spread.nodes * interference_levels(encoder)[:, None])
-        return float((self.risk(source, sigma) @ spread.weights).mean())
-
-
-def interference_levels(encoder: Encoder) -> NDArray[np.float64]:
-    """The encoder's interference, as at most 32 levels of (nearly) equally many features each."""
-    levels = np.sort(np.atleast_1d(encoder.interference))
-    if len(levels) > _MOST_LEVELS:
-        levels = np.array([group.mean() for group in np.array_split(levels, _MOST_LEVELS)])
-    return levels
+def variances(
+    source: Source, encoder: Encoder, channel: Channel
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Variances of interference and noise on each feature, arrays (n_sparse,), or () where all have the same."""
+    if source.n_sparse not in (None, encoder.n_sparse):
+        raise ValueError(
+            f"source {source.name} has {source.n_sparse} features; allowed with {encoder}: {encoder.n_sparse}"
+        )
+    return (
+        np.asarray(encoder.interference_of(source.variance, channel)),
+        channel.variance * encoder.noise_gain(channel),
+    )
 
 
-def noise_levels(source: Source, encoder: Encoder) -> NDArray[np.float64]:
-    """Standard deviations of the encoder's interference in the limit, as `interference_levels`."""
-    return np.sqrt(source.variance * interference_levels(encoder))
+def noise_levels(source: Source, encoder: Encoder, channel: Channel) -> NDArray[np.float64]:
+    """Standard deviation of what is added to each feature, in the limit: shapes as `variances`."""
+    interference, noise = variances(source, encoder, channel)
+    return np.sqrt(interference + noise)
 
 
-def signed(number: float) -> str:
-    """The number with its sign set apart, to be added in a formula."""
-    return f"{'-' if number < 0 else '+'} {abs(number):.6g}"
+def code_variance(source: Source, encoder: Encoder) -> float:
+    """Variance of an entry of the code, on average."""
+    return encoder.code_power * float(np.mean(source.variance))
+
+
+def _levels(*variances: NDArray[np.float64]) -> tuple[list[NDArray[np.float64]], Any]:
+    """At most 32 levels (k,) of (nearly) equally many features each, and the level of every feature.
+
+    Variances (), the same for all features, make one level.
+    """
+    variances = tuple(np.broadcast_arrays(*variances))
+    if variances[0].ndim == 0:
+        return [part[None] for part in variances], 0
+    order = np.argsort(sum(variances), kind="stable")
+    groups = np.array_split(order, min(_MOST_LEVELS, len(order)))
+    group = np.empty(len(order), dtype=np.int64)
+    for index, members in enumerate(groups):
+        group[members] = index
+    return [np.array([part[members].mean() for members in groups]) for part in variances], group
+
+
+def number(value: Each) -> str:
+    """A parameter for people: a number, or the range of those of features that differ."""
+    if np.ndim(value) == 0:
+        return f"{value:.6g}"
+    return f"[{value.min():.4g} to {value.max():.4g}]"
+
+
+def signed(value: Each) -> str:
+    """As `number`, with the sign set apart, to be added in a formula."""
+    if np.ndim(value) == 0:
+        return f"{'-' if value < 0 else '+'} {abs(value):.6g}"
+    return f"+ {number(value)}"

@@ -143,7 +143,15 @@ def moments_above(source: Source, levels: Floats, threshold: Floats) -> tuple[Fl
 
 
 def risk_above(source: Source, gain: ArrayLike, bias: ArrayLike, threshold: ArrayLike, sigma: ArrayLike) -> Floats:
-    """Risk of (gain y + bias) 1[y > t] at noise sigma; the four broadcast.
+    """Risk of (gain y + bias) 1[y > t] at noise sigma; the four broadcast."""
+    on, off = errors_above(source, gain, bias, threshold, sigma)
+    return source.p * on + (1 - source.p) * off
+
+
+def errors_above(
+    source: Source, gain: ArrayLike, bias: ArrayLike, threshold: ArrayLike, sigma: ArrayLike
+) -> tuple[Floats, Floats]:
+    """Mean squared errors of (gain y + bias) 1[y > t] where x is active, and where it is off.
 
     With d = (u - t) / sigma and c = u - gain u - bias, the error is u below and c - gain sigma z above t:
 
@@ -158,7 +166,7 @@ def risk_above(source: Source, gain: ArrayLike, bias: ArrayLike, threshold: Arra
     below = u * u * ndtr(standardised(threshold[..., None] - u, sigma[..., None]))
     above = error_above(u, gain[..., None], bias[..., None], threshold[..., None], sigma[..., None])
     off = error_above(np.zeros_like(sigma), gain, bias, threshold, sigma)
-    return source.p * (w * (below + above)).sum(-1) + (1 - source.p) * off
+    return (w * (below + above)).sum(-1), off
 
 
 def error_above(u: Floats, gain: Floats, bias: Floats, threshold: Floats, sigma: Floats) -> Floats:
@@ -167,3 +175,15 @@ def error_above(u: Floats, gain: Floats, bias: Floats, threshold: Floats, sigma:
     c = u - gain * u - bias
     s = gain * sigma
     return (c * c + s * s) * ndtr(d) - (2 * c + gain * (u - threshold)) * s * normal_pdf(d)
+
+
+def regression(powers: Floats, overlaps: Floats) -> tuple[Floats, Floats]:
+    """Gain and bias of the regression of x on (y, 1) over y > t; the mean where y does not vary."""
+    # Where y is above t as good as never, nothing is to be gained, and means have no digits.
+    count = np.where(powers[0] > 1e-30, powers[0], np.inf)
+    y, x = powers[1] / count, overlaps[0] / count
+    square = powers[2] / count
+    variance = square - y * y
+    covariance = overlaps[1] / count - x * y
+    gain = np.divide(covariance, variance, out=np.zeros_like(y), where=variance > 1e-12 * square)
+    return gain, x - gain * y

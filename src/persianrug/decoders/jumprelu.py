@@ -13,6 +13,7 @@ their parameters alone:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float
@@ -20,57 +21,65 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from persianrug import _checks
-from persianrug.decoders._base import Decoder, signed
+from persianrug._arrays import place
+from persianrug.decoders._base import Elementwise, number, signed
 from persianrug.decoders._threshold import (
     Floats,
     best_gain_and_threshold,
     best_threshold,
     moments_above,
+    regression,
     risk_above,
 )
-from persianrug.sources import Source
+from persianrug.sources import Each, Source
 
 
-@dataclass(frozen=True)
-class JumpReLU(Decoder):
+@dataclass(frozen=True, eq=False)
+class JumpReLU(Elementwise):
     """x_hat = (gain y + bias) 1[y > threshold], with y the unbiased centred estimate."""
 
-    gain: float = 1.0
-    bias: float = 0.0
-    threshold: float = 0.0
+    gain: Each = 1.0
+    bias: Each = 0.0
+    threshold: Each = 0.0
 
     name = "jumprelu"
 
     def tune(self, source: Source, sigma: ArrayLike) -> JumpReLU:
         """Minimise the risk: for a given threshold gain and bias are a linear regression over y > t."""
-        levels = self._checked(source, sigma)
-
-        def rough(thresholds: Floats) -> Floats:
-            powers, overlaps = moments_above(source, levels, thresholds)
-            gain, bias = _regression(powers, overlaps)
-            fitted = gain**2 * powers[2] + 2 * gain * bias * powers[1] + bias**2 * powers[0]
-            return fitted - 2 * (gain * overlaps[1] + bias * overlaps[0])
-
-        def exact(thresholds: Floats) -> Floats:
-            gain, bias = _regression(*moments_above(source, levels, thresholds))
-            return risk_above(source, gain, bias, thresholds, levels[:, None]).mean(axis=0)
-
-        threshold = best_threshold(source, levels, rough, exact)
-        gain, bias = _regression(*moments_above(source, levels, np.array([threshold])))
-        return JumpReLU(float(gain[0]), float(bias[0]), threshold)
+        return _best(source, tuple(self._checked(source, sigma)))
 
     def risk(self, source: Source, sigma: ArrayLike) -> Floats:
         return risk_above(source, self.gain, self.bias, self.threshold, sigma)
 
     def apply_(self, y: Float[Tensor, "*batch n_sparse"]) -> Float[Tensor, "*batch n_sparse"]:
-        below = y <= self.threshold
-        return y.mul_(self.gain).add_(self.bias).masked_fill_(below, 0.0)
+        below = y <= place(self.threshold, y)
+        return y.mul_(place(self.gain, y)).add_(place(self.bias, y)).masked_fill_(below, 0.0)
 
     def formula(self) -> str:
-        return f"{self.gain:.6g} y {signed(self.bias)} where y > {self.threshold:.6g}, else 0"
+        return f"{number(self.gain)} y {signed(self.bias)} where y > {number(self.threshold)}, else 0"
 
 
-@dataclass(frozen=True)
+# Two decoders ask for it.
+@lru_cache(maxsize=4096)
+def _best(source: Source, sigmas: tuple[float, ...]) -> JumpReLU:
+    levels = np.array(sigmas)
+
+    def rough(thresholds: Floats) -> Floats:
+        powers, overlaps = moments_above(source, levels, thresholds)
+        gain, bias = regression(powers, overlaps)
+        fitted = gain**2 * powers[2] + 2 * gain * bias * powers[1] + bias**2 * powers[0]
+        return fitted - 2 * (gain * overlaps[1] + bias * overlaps[0])
+
+    def exact(thresholds: Floats) -> Floats:
+        gain, bias = regression(*moments_above(source, levels, thresholds))
+        return risk_above(source, gain, bias, thresholds, levels[:, None]).mean(axis=0)
+
+    threshold = best_threshold(source, levels, rough, exact)
+    gain, bias = regression(*moments_above(source, levels, np.array([threshold])))
+    return JumpReLU(float(gain[0]), float(bias[0]), threshold)
+
+
+@dataclass(frozen=True, eq=False)
 class Gated(JumpReLU):
     """x_hat = 1[y > threshold] max(gain y + bias, 0): a gate, and a magnitude of the same direction."""
 
@@ -84,33 +93,34 @@ class Gated(JumpReLU):
 
     def risk(self, source: Source, sigma: ArrayLike) -> Floats:
         gain, bias, gate = self.gain, self.bias, self.threshold
-        if gain < 0:
+        if np.any(np.less(gain, 0)):
             raise ValueError(f"gain is {gain}; allowed: a number >= 0, whose magnitude grows with y")
         # The magnitude opens at -bias / gain; the output is zero below the higher of the two.
-        opening = -bias / gain if gain > 0 else (-np.inf if bias > 0 else np.inf)
-        return risk_above(source, gain, bias, np.clip(max(gate, opening), -1e100, 1e100), sigma)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            opening = np.where(np.greater(gain, 0), np.divide(-bias, gain), np.where(bias > 0, -np.inf, np.inf))
+        return risk_above(source, gain, bias, np.clip(np.maximum(gate, opening), -1e100, 1e100), sigma)
 
     def apply_(self, y: Float[Tensor, "*batch n_sparse"]) -> Float[Tensor, "*batch n_sparse"]:
-        below = y <= self.threshold
-        magnitude = y.mul_(self.gain).add_(self.bias)
+        below = y <= place(self.threshold, y)
+        magnitude = y.mul_(place(self.gain, y)).add_(place(self.bias, y))
         return magnitude.masked_fill_(below | (magnitude <= 0), 0.0)
 
     def formula(self) -> str:
-        return f"max({self.gain:.6g} y {signed(self.bias)}, 0) where y > {self.threshold:.6g}, else 0"
+        return f"max({number(self.gain)} y {signed(self.bias)}, 0) where y > {number(self.threshold)}, else 0"
 
 
-@dataclass(frozen=True)
-class ProLU(Decoder):
+@dataclass(frozen=True, eq=False)
+class ProLU(Elementwise):
     """x_hat = gain y 1[y > threshold] with threshold >= 0."""
 
-    gain: float = 1.0
-    threshold: float = 0.0
+    gain: Each = 1.0
+    threshold: Each = 0.0
 
     name = "prolu"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _checks.not_negative("threshold", self.threshold)
+        _checks.each("threshold", self.threshold, _checks.not_negative)
 
     @property
     def _jump(self) -> JumpReLU:
@@ -140,16 +150,4 @@ class ProLU(Decoder):
         return self._jump.apply_(y)
 
     def formula(self) -> str:
-        return f"{self.gain:.6g} y where y > {self.threshold:.6g}, else 0"
-
-
-def _regression(powers: Floats, overlaps: Floats) -> tuple[Floats, Floats]:
-    """Gain and bias of the regression of x on (y, 1) over y > t; the mean where y does not vary."""
-    # Where y is above t as good as never, nothing is to be gained, and means have no digits.
-    count = np.where(powers[0] > 1e-30, powers[0], np.inf)
-    y, x = powers[1] / count, overlaps[0] / count
-    square = powers[2] / count
-    variance = square - y * y
-    covariance = overlaps[1] / count - x * y
-    gain = np.divide(covariance, variance, out=np.zeros_like(y), where=variance > 1e-12 * square)
-    return gain, x - gain * y
+        return f"{number(self.gain)} y where y > {number(self.threshold)}, else 0"

@@ -9,16 +9,19 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from persianrug.decoders._base import Decoder, signed
-from persianrug.sources import Source
+from persianrug._arrays import place
+from persianrug.channel import Channel
+from persianrug.decoders._base import CLEAR, Elementwise, noise_levels, number, signed
+from persianrug.encoders import Encoder
+from persianrug.sources import Each, Source
 
 
-@dataclass(frozen=True)
-class Linear(Decoder):
+@dataclass(frozen=True, eq=False)
+class Linear(Elementwise):
     """x_hat = gain y + bias."""
 
-    gain: float = 1.0
-    bias: float = 0.0
+    gain: Each = 1.0
+    bias: Each = 0.0
 
     name = "linear"
     one_sided = False
@@ -28,11 +31,12 @@ class Linear(Decoder):
 
         On a rug the loss is then v (1 - ratio): that of an orthogonal projector.
         """
-        power = float(np.mean(self._checked(source, sigma) ** 2))
-        variance = source.variance
-        # A source without variance is its mean.
-        gain = variance / (variance + power) if variance > 0 else 0.0
-        return Linear(gain, (1 - gain) * source.mean)
+        return _least_squares(source, np.asarray(np.mean(self._checked(source, sigma) ** 2)))
+
+    def adapt(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> Linear:
+        if source.n_sparse is None:
+            return super().adapt(source, encoder, channel)
+        return _least_squares(source, noise_levels(source, encoder, channel) ** 2)
 
     def risk(self, source: Source, sigma: ArrayLike) -> NDArray[np.float64]:
         sigma = np.asarray(sigma, dtype=np.float64)
@@ -40,7 +44,14 @@ class Linear(Decoder):
         return (1 - self.gain) ** 2 * source.variance + self.gain**2 * sigma**2 + shift**2
 
     def apply_(self, y: Float[Tensor, "*batch n_sparse"]) -> Float[Tensor, "*batch n_sparse"]:
-        return y.mul_(self.gain).add_(self.bias)
+        return y.mul_(place(self.gain, y)).add_(place(self.bias, y))
 
     def formula(self) -> str:
-        return f"{self.gain:.6g} y {signed(self.bias)}"
+        return f"{number(self.gain)} y {signed(self.bias)}"
+
+
+def _least_squares(source: Source, power: NDArray[np.float64]) -> Linear:
+    variance = np.asarray(source.variance)
+    # A source without variance is its mean.
+    gain = np.divide(variance, variance + power, out=np.zeros_like(variance + power), where=variance > 0)[()]
+    return Linear(gain, (1 - gain) * source.mean)

@@ -10,18 +10,19 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr
 from torch import Tensor
 
+from persianrug._arrays import place
 from persianrug._quadrature import normal_pdf, rectified_first, rectified_second, standardised
-from persianrug.decoders._base import Decoder, signed
+from persianrug.decoders._base import Elementwise, number, signed
 from persianrug.decoders._threshold import Floats, best_gain_and_threshold
-from persianrug.sources import Source
+from persianrug.sources import Each, Source
 
 
-@dataclass(frozen=True)
-class ReLU(Decoder):
+@dataclass(frozen=True, eq=False)
+class ReLU(Elementwise):
     """x_hat = max(gain y + bias, 0), with y the unbiased centred estimate."""
 
-    gain: float = 1.0
-    bias: float = 0.0
+    gain: Each = 1.0
+    bias: Each = 0.0
 
     name = "relu"
 
@@ -52,10 +53,10 @@ class ReLU(Decoder):
         return _risk(source, np.array(self.gain), np.array(self.bias), sigma)
 
     def apply_(self, y: Float[Tensor, "*batch n_sparse"]) -> Float[Tensor, "*batch n_sparse"]:
-        return y.mul_(self.gain).add_(self.bias).relu_()
+        return y.mul_(place(self.gain, y)).add_(place(self.bias, y)).relu_()
 
     def formula(self) -> str:
-        return f"max({self.gain:.6g} y {signed(self.bias)}, 0)"
+        return f"max({number(self.gain)} y {signed(self.bias)}, 0)"
 
 
 def _moments(source: Source, levels: Floats, threshold: Floats) -> tuple[Floats, Floats]:

@@ -5,32 +5,32 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 from scipy.special import ndtr
 from torch import Tensor
 
 from persianrug import _checks
+from persianrug._arrays import place
 from persianrug._quadrature import rectified_first, rectified_second, standardised
-from persianrug.decoders._base import Decoder
+from persianrug.decoders._base import Elementwise, number
 from persianrug.decoders._threshold import Floats, best_gain_and_threshold, error_above
-from persianrug.sources import Source
+from persianrug.sources import Each, Source
 
 
-@dataclass(frozen=True)
-class SoftThreshold(Decoder):
+@dataclass(frozen=True, eq=False)
+class SoftThreshold(Elementwise):
     """x_hat = gain sign(y) max(|y| - threshold, 0), with y the unbiased centred estimate."""
 
-    gain: float = 1.0
-    threshold: float = 0.0
+    gain: Each = 1.0
+    threshold: Each = 0.0
 
     name = "soft"
     one_sided = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _checks.not_negative("threshold", self.threshold)
+        _checks.each("threshold", self.threshold, _checks.not_negative)
 
     def tune(self, source: Source, sigma: ArrayLike) -> SoftThreshold:
         """Minimise the risk: for a given threshold the gain is a least squares fit."""
@@ -53,10 +53,11 @@ class SoftThreshold(Decoder):
         return _risk(source, np.array(self.gain), np.array(self.threshold), np.asarray(sigma, dtype=np.float64))
 
     def apply_(self, y: Float[Tensor, "*batch n_sparse"]) -> Float[Tensor, "*batch n_sparse"]:
-        return torch.nn.functional.softshrink(y, self.threshold).mul_(self.gain)
+        threshold = place(self.threshold, y)
+        return (y - y.clamp(-threshold, threshold)).mul_(place(self.gain, y))
 
     def formula(self) -> str:
-        return f"{self.gain:.6g} sign(y) max(|y| - {self.threshold:.6g}, 0)"
+        return f"{number(self.gain)} sign(y) max(|y| - {number(self.threshold)}, 0)"
 
 
 def _moments(source: Source, levels: Floats, threshold: Floats) -> tuple[Floats, Floats]:

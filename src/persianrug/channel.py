@@ -1,0 +1,165 @@
+"""What happens to a code between encoder and decoder: noise, rounding to a few bits, entries that go missing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import ndtr
+from torch import Tensor
+
+from persianrug import _checks
+from persianrug._quadrature import normal_pdf
+
+_MOST_BITS = 16
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A code's way to its decoder: Gaussian noise is added, then entries are rounded, then some are erased.
+
+    Rounding is uniform, to 2^bits levels about the mean of the code, whose distance is best for a Gaussian entry.
+    The levels are stretched by the inverse of Bussgang's gain, which leaves an error uncorrelated with the code;
+    at 8 bits or more that changes nothing that matters, at 1 or 2 it is why the laws hold. An erased entry is NaN,
+    so that the decoder knows of it.
+
+    Parameters
+    ----------
+    noise : float >= 0
+        Standard deviation of the noise on every entry.
+    bits : int from 1 to 16, optional
+        Bits an entry; by default entries are not rounded.
+    erasures : float in [0, 1)
+        Share of the entries of every code that go missing at random, rounded to a whole number of them.
+    scale : float > 0
+        Standard deviation of an entry, which the levels are spread for; `Autoencoder.tune` sets it.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range.
+    """
+
+    noise: float = 0.0
+    bits: int | None = None
+    erasures: float = 0.0
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "noise", _checks.not_negative("noise", self.noise))
+        if self.bits is not None:
+            object.__setattr__(self, "bits", _checks.integer("bits", self.bits, 1, _MOST_BITS))
+        erasures = _checks.finite("erasures", self.erasures, "a number in [0, 1)")
+        if not 0 <= erasures < 1:
+            raise ValueError(f"erasures is {self.erasures}; allowed: a number in [0, 1)")
+        object.__setattr__(self, "erasures", erasures)
+        object.__setattr__(self, "scale", _checks.positive("scale", self.scale))
+
+    def spread_for(self, variance: float) -> Channel:
+        """The same, its levels spread for code entries of this variance."""
+        return replace(self, scale=math.sqrt(variance)) if variance > 0 else self
+
+    def recipe(self) -> dict[str, Any]:
+        """What the channel is made from, as a JSON object."""
+        return asdict(self)
+
+    @property
+    def clear(self) -> bool:
+        """Whether codes come through as they are."""
+        return self.noise == 0 and self.bits is None and self.erasures == 0
+
+    @property
+    def variance(self) -> float:
+        """Variance of what is added to an entry of the code, by noise and by rounding."""
+        if self.bits is None:
+            return self.noise**2
+        return self.noise**2 + self._spread**2 * quantiser(self.bits)[2]
+
+    @property
+    def _spread(self) -> float:
+        return math.hypot(self.scale, self.noise)
+
+    def kept(self, n_dense: int) -> int:
+        """How many of n_dense entries come through.
+
+        Raises
+        ------
+        ValueError
+            If none do.
+        """
+        kept = n_dense - round(self.erasures * n_dense)
+        if kept < 1:
+            raise ValueError(
+                f"erasures is {self.erasures}, which leaves none of n_dense {n_dense} entries; "
+                f"allowed: less than {1 - 0.5 / n_dense:g}"
+            )
+        return kept
+
+    def transmit(
+        self,
+        z: Float[Tensor, "batch n_dense"],
+        centre: Float[Tensor, "#batch n_dense"] | float = 0.0,
+        seed: int | torch.Generator = 0,
+    ) -> Float[Tensor, "batch n_dense"]:
+        """The codes as they arrive; those that went in are left as they are.
+
+        Parameters
+        ----------
+        z : tensor (batch, n_dense)
+        centre : tensor (1, n_dense)
+            The code of the mean.
+        seed : int or torch.Generator
+            Of the noise, and of which entries go missing.
+        """
+        generator = seed if isinstance(seed, torch.Generator) else torch.Generator(z.device).manual_seed(seed)
+        z = z.clone()
+        if self.noise:
+            z.add_(torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device), alpha=self.noise)
+        if self.bits is not None:
+            step, stretch, _ = quantiser(self.bits)
+            half = 2 ** (self.bits - 1)
+            cells = ((z - centre) / (step * self._spread)).floor_().clamp_(-half, half - 1).add_(0.5)
+            z = cells.mul_(step * stretch * self._spread).add_(centre)
+        lost = z.shape[-1] - self.kept(z.shape[-1])
+        if lost:
+            keys = torch.rand(z.shape, generator=generator, device=z.device)
+            z.scatter_(-1, keys.topk(lost, dim=-1, sorted=False).indices, math.nan)
+        return z
+
+
+@lru_cache
+def quantiser(bits: int) -> tuple[float, float, float]:
+    """The best uniform quantiser of a standard normal variable g, of 2^bits levels.
+
+    With Q(g) = step (floor(g / step) + 1/2), cut to the outermost levels, and Bussgang's gain alpha = E g Q,
+    Q / alpha = g + e with e uncorrelated with g. The step makes Var e = (E Q^2 - alpha^2) / alpha^2 least.
+
+    Returns
+    -------
+    step, 1 / alpha, Var e
+    """
+
+    def moments(step: float) -> tuple[float, float]:
+        edges = step * np.arange(-(2 ** (bits - 1)) + 1, 2 ** (bits - 1), dtype=np.float64)
+        edges = np.concatenate([[-np.inf], edges, [np.inf]])
+        levels: NDArray[np.float64] = step * (np.arange(2**bits) - 2 ** (bits - 1) + 0.5)
+        alpha = levels @ -np.diff(normal_pdf(edges))
+        # E (Q - g)^2 = E Q^2 - 2 alpha + 1, and not E Q^2, of which it is the last digits.
+        return float(alpha), float(levels**2 @ np.diff(ndtr(edges)))
+
+    def error(log_step: float) -> float:
+        alpha, power = moments(math.exp(log_step))
+        return power / alpha**2 - 1
+
+    # Between levels that span 0.8 and 8 standard deviations on each side.
+    low, high = (math.log(reach / 2 ** (bits - 1)) for reach in (0.8, 8.0))
+    best = minimize_scalar(error, bounds=(low, high), method="bounded", options={"xatol": 1e-9})
+    step = math.exp(best.x)
+    return step, 1 / moments(step)[0], float(best.fun)

@@ -1,0 +1,76 @@
+"""The posterior mean: the floor of all decoders of one feature at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from persianrug import _checks
+from persianrug.channel import Channel
+from persianrug.decoders._base import CLEAR, Elementwise, noise_levels, number
+from persianrug.encoders import Encoder
+from persianrug.sources import Each, Source, SparseUniform
+
+# Noise is taken to be at least this part of a typical amplitude.
+_LEAST = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Bayes(Elementwise):
+    """x_hat = E[x | y], the posterior mean under the source's own law and noise sigma.
+
+    Parameters
+    ----------
+    source : Source
+        What the features are taken to be; `tune` sets it.
+    sigma : float or array (n_sparse,)
+        What the noise is taken to be; `tune` sets it.
+    """
+
+    source: Source = field(default_factory=lambda: SparseUniform(0.5))
+    sigma: Each = 1.0
+
+    name = "bayes"
+    one_sided = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.source, Source):
+            raise ValueError(f"source is {self.source!r}; allowed: a Source")
+        object.__setattr__(self, "sigma", _checks.each("sigma", self.sigma, _checks.not_negative))
+
+    def tune(self, source: Source, sigma: ArrayLike) -> Bayes:
+        """The posterior for noise sigma; for the root mean square of several levels."""
+        return Bayes(source, float(np.sqrt(np.mean(self._checked(source, sigma) ** 2))))
+
+    def adapt(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> Bayes:
+        sigma = noise_levels(source, encoder, channel)
+        return self.tune(source, sigma) if source.n_sparse is None else Bayes(source, sigma[()])
+
+    def risk(self, source: Source, sigma: ArrayLike) -> NDArray[np.float64]:
+        """The mmse where sigma and source are those it is tuned to; at others, the risk of that mismatch.
+
+        Over y = x + s z, with m' and v' the posterior's mean and variance at the true s, E[v'(y) + (m'(y) -
+        x_hat)^2].
+        """
+        sigma = np.maximum(np.asarray(sigma, dtype=np.float64), self._least)
+        on, off, _, _ = source.mismatch(sigma, np.asarray(self._noise), self.source)
+        return source.p * on + (1 - source.p) * off
+
+    @property
+    def _least(self) -> float:
+        return _LEAST * float(np.max(np.sqrt(self.source.second_moment / self.source.p)))
+
+    @property
+    def _noise(self) -> Each:
+        return np.maximum(self.sigma, self._least)
+
+    def apply_(self, y: Float[Tensor, "*batch n_sparse"]) -> Float[Tensor, "*batch n_sparse"]:
+        noise = y.new_tensor(self._noise)
+        return self.source.denoise(y, noise)[0]
+
+    def formula(self) -> str:
+        return f"E[x | y] for {self.source} and noise {number(self.sigma)}"
