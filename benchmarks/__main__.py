@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+import math
 import os
 import platform
 import resource
@@ -11,10 +14,13 @@ import time
 
 import numpy as np
 import torch
+from sklearn.linear_model import Lasso, OrthogonalMatchingPursuit
 
 import persianrug as pr
 from benchmarks.timing import medians
 from persianrug import transforms
+from persianrug.autoencoder import Measurement
+from persianrug.decoders import DECODERS
 
 # The table of the toy model: p, ratio, linear, ReLU (arXiv 2410.12101's law, solved independently).
 TABLE = [
@@ -65,6 +71,161 @@ def measurements() -> None:
             f"  n {n:5}  p {p:5}  ratio {ratio:4}  samples {result.samples:5}  "
             f"limit {model.limit(source):.6g}  law {law:.6g}  measured {result.loss:.6g}  "
             f"off {off / law:+.2%} = {off / result.stderr:+.1f} stderr"
+        )
+
+
+def off(law: float, result: Measurement, second_moment: float) -> str:
+    """Law, measured, and how far that is off, with `!` where it is by more than 2% and 3 standard errors."""
+    if max(law, result.loss) < 1e-9 * second_moment:
+        return f"{law:.4g} {result.loss:.4g} exact"
+    difference = result.loss - law
+    share = difference / law if law else math.inf
+    errors = difference / result.stderr if result.stderr else math.copysign(math.inf, difference)
+    flag = " !" if abs(share) > 0.02 and abs(errors) > 3 else ""
+    return f"{law:.4g} {result.loss:.4g} {share:+.2%} {errors:+.1f}{flag}"
+
+
+def ladder() -> None:
+    print("\nEvery decoder, n_sparse 8192: law, measured, off in percent and in standard errors; ! over 2% and 3")
+    started = time.perf_counter()
+    lines = flags = 0
+    for kind in (
+        pr.SparseUniform,
+        pr.SparseExponential,
+        pr.SparseHalfNormal,
+        pr.SparseConstant,
+        pr.SparseGaussian,
+    ):
+        for p in (0.01, 0.045, 0.1, 0.3):
+            source = kind(p)
+            rows = {
+                torch.float32: source.sample(512, 8192, seed=0),
+                torch.float64: source.sample(128, 8192, seed=0, dtype=torch.float64),
+            }
+            for ratio in (0.1, 0.25, 0.5):
+                rug = pr.Rug.of_ratio(8192, ratio)
+                found = []
+                for name, decoder in DECODERS.items():
+                    if decoder.one_sided and source.signed:
+                        continue
+                    if name == "soft" and not source.signed:
+                        continue
+                    model = pr.Autoencoder(rug, decoder()).tune(source)
+                    dtype = torch.float64 if name == "oamp" else torch.float32
+                    result = model.measure(rows[dtype], dtype=dtype)
+                    found.append(f"{name} {off(model.law(source), result, float(source.second_moment))}")
+                print(f"  {source.name} p {p} ratio {ratio}: " + " | ".join(found))
+                lines += len(found)
+                flags += sum(one.endswith("!") for one in found)
+    print(f"  {flags} of {lines} flagged, {time.perf_counter() - started:.0f} s")
+
+
+def oamp() -> None:
+    print("\nOAMP, uniform, n_sparse 8192, p 0.045, ratio 0.25, float64, 128 vectors")
+    source = pr.SparseUniform(0.045)
+    rug = pr.Rug.of_ratio(8192, 0.25)
+    model = pr.Autoencoder(rug, pr.OAMP()).tune(source)
+    losses = model.trace(source, samples=128)
+    predicted = pr.OAMP(source).state_evolution(source, rug).trace
+    print("  iteration: state evolution, measured, off")
+    for number, (law, loss) in enumerate(itertools.zip_longest(predicted, losses.mean(axis=1)), start=1):
+        if law is None or loss is None:
+            print(f"  {number:3}: {law or math.nan:.6g}  {loss or math.nan:.6g}")
+        else:
+            print(f"  {number:3}: {law:.6g}  {loss:.6g}  {loss / law - 1:+.2%}")
+    below = {
+        "state evolution": predicted[:, None] < 1e-10,
+        "mean of the vectors": losses.mean(axis=1, keepdims=True) < 1e-10,
+        "every vector": (losses < 1e-10).all(axis=1, keepdims=True),
+    }
+    print(
+        "  iterations to a loss < 1e-10: "
+        + ", ".join(f"{name} {1 + int(done.argmax()) if done.any() else 'never'}" for name, done in below.items())
+    )
+    for dtype in (torch.float32, torch.float64):
+        result = model.measure(source, samples=512, dtype=dtype)
+        print(f"  loss in the end, {dtype}, 512 vectors: {result.loss:.3g}")
+
+    print("  Share of 512 vectors with an error below 1e-6, n_sparse 8192, at 1.15 times the threshold")
+    for p in (0.01, 0.045, 0.1, 0.3):
+        source = pr.SparseUniform(p)
+        threshold = pr.recovery_threshold(source)
+        model = pr.Autoencoder(pr.Rug.of_ratio(8192, 1.15 * threshold), pr.OAMP()).tune(source)
+        x = source.sample(512, 8192, seed=0, dtype=torch.float64)
+        errors = (model(x) - x).square().mean(dim=1)
+        print(
+            f"    p {p:5}  threshold {threshold:.4f}  ratio {1.15 * threshold:.4f}  "
+            f"recovered {float((errors < 1e-6).double().mean()):.4f}  worst {float(errors.max()):.2g}"
+        )
+
+    source = pr.SparseUniform(0.045)
+    for n in (512, 999):
+        model = pr.Autoencoder(pr.Rug.of_ratio(n, 0.25), pr.OAMP()).tune(source)
+        x = source.sample(4096, n, seed=0, dtype=torch.float64)
+        errors = (model(x) - x).square().mean(dim=1)
+        print(
+            f"  n_sparse {n}, ratio 0.25, 4096 vectors: recovered {float((errors < 1e-6).double().mean()):.4f}, "
+            f"loss {float(errors.mean()):.3g}, law {model.law(source):.3g}, limit {model.limit(source):.3g}"
+        )
+
+    print("  Channels, p 0.045, ratio 0.25, 256 vectors: law, measured, off in percent and in standard errors")
+    channels = {
+        "8 bits": pr.Channel(bits=8),
+        "20% erased": pr.Channel(erasures=0.2),
+        "8 bits, 20% erased": pr.Channel(bits=8, erasures=0.2),
+        "noise 0.003": pr.Channel(noise=0.003),
+        "noise 0.01": pr.Channel(noise=0.01),
+        "noise 0.03": pr.Channel(noise=0.03),
+    }
+    kinds = (pr.OAMP, pr.Bayes, pr.ReLU, pr.Linear)
+    for title, channel in channels.items():
+        found = []
+        for kind in kinds:
+            model = pr.Autoencoder(rug, kind(), channel=channel).tune(source)
+            result = model.measure(source, samples=256, dtype=torch.float64)
+            found.append(f"{kind.name} {off(model.law(source), result, float(source.second_moment))}")
+        print(f"    {title}: " + " | ".join(found))
+
+
+def recovery_speed() -> None:
+    print("\nRecovery, n_sparse 4096, ratio 0.25, p 0.045: ours in float32, scikit-learn's with the dense W_in")
+    source = pr.SparseUniform(0.045)
+    rug = pr.Rug.of_ratio(4096, 0.25)
+    models = {kind.name: pr.Autoencoder(rug, kind()).tune(source) for kind in (pr.OAMP, pr.ReLU)}
+    x = source.sample(256, 4096, seed=0)
+    z = rug.encode(x)
+    seconds = medians(
+        {
+            "oamp": lambda: models["oamp"].decode(z[0]),
+            "relu": lambda: models["relu"].decode(z[0]),
+        },
+        rounds=51,
+    )
+    batch = medians({"oamp": lambda: models["oamp"].decode(z)}, rounds=5)["oamp"] / len(x)
+    error = float((models["oamp"].decode(z[0]) - x[0]).square().mean())
+    print(
+        f"  OAMP {1e3 * batch:.2f} ms a vector in batches of 256; one vector {1e3 * seconds['oamp']:.2f} ms, "
+        f"error {error:.2g}; ReLU, one vector, {1e3 * seconds['relu']:.3f} ms"
+    )
+    truth = x[0].double().numpy()
+    weights = rug.W_in(torch.float64).numpy()
+    code = weights @ truth
+    # Matching pursuit is told how many features are active.
+    solvers = {
+        "OrthogonalMatchingPursuit": OrthogonalMatchingPursuit(
+            n_nonzero_coefs=np.count_nonzero(truth), fit_intercept=False
+        ),
+        **{
+            f"Lasso, alpha {alpha:g}": Lasso(alpha=alpha, positive=True, max_iter=2000, fit_intercept=False)
+            for alpha in (1e-4, 1e-6)
+        },
+    }
+    for name, solver in solvers.items():
+        spent = medians({name: functools.partial(solver.fit, weights, code)}, rounds=3)[name]
+        found = float(np.mean((solver.coef_ - truth) ** 2))
+        print(
+            f"  {name}: {1e3 * spent:.0f} ms, error {found:.2g}; "
+            f"over OAMP, one vector {spent / seconds['oamp']:.0f}, in batches {spent / batch:.0f}"
         )
 
 
@@ -152,7 +313,7 @@ def memory() -> None:
 if __name__ == "__main__":
     print(f"Python {platform.python_version()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     start = time.perf_counter()
-    for benchmark in (laws, measurements, sampling, coding, kernels, memory):
+    for benchmark in (laws, measurements, ladder, oamp, recovery_speed, sampling, coding, kernels, memory):
         benchmark()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"\n{time.perf_counter() - start:.0f} s, peak memory {peak:.1f} GiB")

@@ -280,3 +280,155 @@ def test_recipes_and_bad_parameters(kind):
     for recipe in ({}, {"name": "nope"}, {"name": kind.name, "x": 1}):
         with pytest.raises(ValueError, match="decoder"):
             from_recipe(recipe)
+
+
+class TestTopK:
+    @pytest.mark.parametrize(("p", "ratio"), [(0.01, 0.1), (0.045, 0.25), (0.3, 0.5)])
+    def test_in_the_limit_it_is_a_jumprelu(self, p, ratio):
+        source = pr.SparseUniform(p)
+        rug = pr.Rug.of_ratio(1 << 30, ratio)
+        topk, jump = pr.TopK().adapt(source, rug), pr.JumpReLU().adapt(source, rug)
+        assert float(topk.limit(source, rug)) == pytest.approx(float(jump.limit(source, rug)), rel=1e-6)
+        assert (topk.gain, topk.bias) == pytest.approx((jump.gain, jump.bias), rel=1e-3)
+
+    @pytest.mark.parametrize(("n", "p", "ratio"), [(8192, 0.045, 0.25), (1000, 0.01, 0.25), (512, 0.3, 0.5)])
+    @pytest.mark.parametrize("make", [pr.SparseUniform, pr.SparseConstant, pr.SparseExponential])
+    def test_the_law_knows_that_k_is_fixed_and_the_active_features_are_not(self, n, p, ratio, make):
+        source = make(p)
+        model = pr.Autoencoder(pr.Rug.of_ratio(n, ratio), pr.TopK()).tune(source)
+        result = model.measure(source, samples=(1 << 22) // n)
+        law = model.law(source)
+        assert abs(result.loss - law) < 4 * result.stderr + 0.02 * law + 1e-9
+        if n == 8192:
+            # A threshold, which lets the number vary, does better; of few features it cannot follow their energy.
+            assert law > pr.Autoencoder(model.encoder, pr.JumpReLU()).tune(source).law(source)
+
+    @pytest.mark.parametrize("k", [1, 7, 200, 512])
+    def test_k_can_be_given(self, k):
+        source = pr.SparseUniform(0.1)
+        model = pr.Autoencoder(pr.Rug(512, 128), pr.TopK(k)).tune(source)
+        x = source.sample(64, 512, seed=0)
+        y = model.encoder.estimate(model.encode(x), source.mean)
+        x_hat = model(x)
+        kept = x_hat != 0
+        assert (kept.sum(1) == k).all()
+        largest = y.topk(k).values.min(1, keepdim=True).values
+        assert torch.equal(kept, y >= largest)
+        assert torch.allclose(x_hat[kept], model.decoder.gain * y[kept] + model.decoder.bias)
+        result = model.measure(source, samples=4096)
+        assert result.loss == pytest.approx(model.law(source), rel=0.03)
+        if k == 512:
+            # All of them: an affine decoder.
+            assert model.law(source) == pytest.approx(
+                pr.Autoencoder(model.encoder, pr.Linear()).tune(source).law(source)
+            )
+
+    def test_bad_arguments(self):
+        for k in (0, -1, 2.5, "3"):
+            with pytest.raises(ValueError, match="k is"):
+                pr.TopK(k)
+        rug = pr.Rug(16, 8)
+        with pytest.raises(ValueError, match="k is 17; allowed: an integer from 1 to 16"):
+            pr.TopK(17).adapt(pr.SparseUniform(0.1), rug)
+        with pytest.raises(ValueError, match="is signed; allowed with decoder topk"):
+            pr.TopK().adapt(pr.SparseGaussian(0.1), rug)
+        with pytest.raises(ValueError, match="features that differ; allowed with decoder topk: alike"):
+            pr.TopK().adapt(pr.SparseUniform(np.linspace(0.1, 0.2, 16)), rug)
+
+    def test_it_differentiates(self):
+        model = pr.Autoencoder(pr.Rug(12, 6), pr.TopK(4)).tune(pr.SparseUniform(0.3))
+        z = torch.randn(2, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        assert torch.autograd.gradcheck(model.decode, z)
+
+
+class TestBayes:
+    @pytest.mark.parametrize("p", [1e-3, 0.1, 0.9])
+    @pytest.mark.parametrize("ratio", [0.1, 0.5])
+    def test_its_risk_is_the_mmse_and_no_other_decoder_goes_below(self, make_source, p, ratio):
+        source = make_source(p)
+        sigma = level(source, ratio)
+        bayes = pr.Bayes().tune(source, sigma)
+        assert float(bayes.risk(source, sigma)) == pytest.approx(source.mmse(sigma), rel=1e-9)
+        for kind in kinds_for(source):
+            floor = float(kind().tune(source, sigma).risk(source, sigma))
+            assert float(bayes.risk(source, sigma)) <= floor * (1 + 1e-6) + 1e-30
+
+    @pytest.mark.parametrize("sigma", [0.05, 0.3])
+    def test_risk_at_other_noise_and_another_source(self, make_source, sigma):
+        source = make_source(0.1)
+        bayes = pr.Bayes(pr.SparseUniform(0.2, scale=2.0), 0.15)
+        generator = torch.Generator().manual_seed(0)
+        x = source.sample(1, 300_000, seed=generator, dtype=torch.float64)
+        y = x + sigma * torch.randn(x.shape, generator=generator, dtype=torch.float64)
+        errors = (bayes(y) - x).square()
+        stderr = errors.std().item() / math.sqrt(x.numel())
+        assert float(bayes.risk(source, sigma)) == pytest.approx(errors.mean().item(), abs=4 * stderr + 1e-12)
+
+    def test_without_noise_it_is_exact_and_it_differentiates(self):
+        for source in (pr.SparseUniform(0.2), pr.SparseGaussian(0.3), pr.SparseConstant(0.1)):
+            bayes = pr.Bayes().tune(source, 0.0)
+            assert float(bayes.risk(source, 0.0)) < 1e-20
+            x = source.sample(2, 10, seed=0, dtype=torch.float64)
+            before = x.clone()
+            assert torch.allclose(bayes(x), x, atol=1e-9)
+            assert torch.equal(x, before)
+        y = torch.linspace(-0.53, 1.52, 21, dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(pr.Bayes(pr.SparseUniform(0.2), 0.2), y)
+        assert torch.autograd.gradcheck(pr.Bayes(pr.SparseUniform(0.2), 0.02), y)
+
+    def test_bad_arguments(self):
+        with pytest.raises(ValueError, match="sigma is"):
+            pr.Bayes(pr.SparseUniform(0.1), -1.0)
+        with pytest.raises(ValueError, match="source is 3; allowed: a Source"):
+            pr.Bayes(3)
+
+
+class TestFeaturesThatDiffer:
+    @pytest.fixture
+    def source(self):
+        n = 2000
+        return pr.SparseHalfNormal(pr.zipf_rates(n, 0.05), np.geomspace(0.5, 2, n))
+
+    @pytest.mark.parametrize("kind", [pr.Linear, pr.ReLU, pr.JumpReLU, pr.Gated, pr.ProLU, pr.Bayes])
+    def test_each_has_its_own_parameters_and_law(self, kind, source):
+        n = source.n_sparse
+        model = pr.Autoencoder(pr.Rug(n, 600), kind()).tune(source)
+        result = model.measure(source, samples=5000)
+        laws = model.laws(source)
+        assert model.law(source) == pytest.approx(laws.mean())
+        assert result.loss == pytest.approx(model.law(source), abs=3 * result.stderr + 0.02 * result.loss)
+        for group in np.array_split(np.arange(n), 10):
+            assert result.losses[group].mean() == pytest.approx(laws[group].mean(), rel=0.1)
+        # A decoder tuned to a single one of them does no better there.
+        sigma = np.broadcast_to(model.encoder.interference_of(source.variance, pr.Channel()) ** 0.5, n)
+        for feature in (0, 100, n - 1):
+            own = kind().tune(source.at(feature), float(sigma[feature]))
+            best = float(own.risk(source.at(feature), float(sigma[feature])))
+            assert best * (1 - 1e-9) <= model.decoder.limit(source, model.encoder)[feature] <= best * 1.01
+
+    def test_alike_features_are_a_special_case(self):
+        alike, arrays = pr.SparseUniform(0.1), pr.SparseUniform(np.full(64, 0.1))
+        rug = pr.Rug(64, 32)
+        for kind in (pr.Linear, pr.ReLU, pr.Bayes, pr.OAMP):
+            one, other = (pr.Autoencoder(rug, kind()).tune(source) for source in (alike, arrays))
+            assert other.limit(arrays) == pytest.approx(one.limit(alike), rel=1e-3, abs=1e-13)
+
+    def test_formulas_give_ranges(self, source):
+        model = pr.Autoencoder(pr.Rug(2000, 600), pr.ReLU()).tune(source)
+        assert " to " in model.decoder.formula()
+
+
+def test_the_bounds_hold_the_ladder(make_source):
+    # ratio >= p, the linear floor, the elementwise floor, and OAMP below all of them.
+    source = make_source(0.08)
+    rug = pr.Rug.of_ratio(1 << 20, 0.2)
+    losses = {
+        kind.name: pr.Autoencoder(rug, kind()).tune(source).limit(source)
+        for kind in (*kinds_for(source), pr.Bayes, pr.OAMP)
+    }
+    assert losses["linear"] == pytest.approx(source.variance * (1 - rug.ratio))
+    for name, loss in losses.items():
+        assert losses["oamp"] <= losses["bayes"] <= loss * (1 + 1e-6) or name == "oamp"
+        assert loss <= losses["linear"] * (1 + 1e-9) or name in ("prolu", "soft")
+    if not isinstance(source, pr.SparseConstant | pr.Empirical):
+        assert pr.recovery_threshold(source) > source.p

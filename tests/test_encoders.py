@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import persianrug as pr
-from persianrug.encoders import from_recipe
+from persianrug.encoders import from_recipe, kept_entries
 
 SHAPES = [
     (2, 1),
@@ -295,3 +295,149 @@ def test_bad_vectors_are_refused(method):
 def test_bad_recipes_are_refused(recipe):
     with pytest.raises(ValueError, match="encoder"):
         from_recipe(recipe, {})
+
+
+CLEAR = pr.Channel()
+
+
+def made_of(encoder, variance):
+    """sum_{j != i} W_ij^2 v_j, from the matrix itself."""
+    squares = encoder.W().numpy() ** 2
+    np.fill_diagonal(squares, 0)
+    return squares @ np.broadcast_to(variance, len(squares))
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+@pytest.mark.parametrize(("n_sparse", "n_dense"), [(64, 16), (60, 20), (60, 21), (63, 20), (63, 63), (300, 90)])
+def test_interference_of_features_that_differ_is_that_of_W(make, n_sparse, n_dense):
+    encoder = make(n_sparse, n_dense)
+    variances = np.random.default_rng(0).exponential(size=n_sparse) ** 2
+    single = np.zeros(n_sparse)
+    single[3] = 2.0
+    for variance in (0.7, np.full(n_sparse, 0.7), variances, single):
+        found = encoder.interference_of(variance, CLEAR)
+        expected = made_of(encoder, variance)
+        assert np.allclose(found, expected, rtol=1e-8, atol=1e-10 * expected.max() + 1e-12)
+    assert np.ndim(encoder.interference_of(variances, CLEAR)) == 1
+    assert np.allclose(encoder.interference_of(1.0, CLEAR), encoder.interference, atol=1e-12)
+
+
+@pytest.mark.parametrize(("n_sparse", "n_dense"), [(64, 32), (60, 30), (63, 32)])
+@pytest.mark.parametrize("erasures", [0.1, 0.4])
+def test_with_erasures_a_rug_is_as_its_parts_on_average(n_sparse, n_dense, erasures):
+    rug, channel = pr.Rug(n_sparse, n_dense, seed=1), pr.Channel(erasures=erasures)
+    kept = channel.kept(n_dense)
+    assert kept < n_dense
+    variances = np.geomspace(0.1, 3, n_sparse)
+    rng, W_in = np.random.default_rng(0), rug.W_in().numpy()
+    alike, differing, participation, gain = [], [], [], []
+    for _ in range(1000):
+        part = W_in[rng.choice(n_dense, kept, replace=False)]
+        W_out = n_sparse / kept * part.T
+        squares = (W_out @ part) ** 2
+        np.fill_diagonal(squares, 0)
+        totals = squares.sum(1)
+        alike.append(totals.mean())
+        differing.append(squares @ variances)
+        participation.append(((squares**2).sum(1) / totals**2).mean())
+        gain.append((W_out**2).sum(1).mean())
+    # Of alike features and noise exact, since sums over them do not depend on which rows are left.
+    assert rug.interference_of(1.0, channel) == pytest.approx(np.mean(alike), rel=1e-2)
+    assert rug.noise_gain(channel) == pytest.approx(np.mean(gain), rel=1e-9)
+    errors = np.std(differing, axis=0) / 1000**0.5
+    found = rug.interference_of(variances, channel)
+    assert found.shape == (n_sparse,)
+    assert (np.abs(found - np.mean(differing, axis=0)) < 5 * errors + 0.01 * found).all()
+    assert rug.participation_of(channel) == pytest.approx(np.mean(participation), rel=0.1)
+    # What erasures add is seen.
+    assert (found > 1.05 * rug.interference_of(variances, CLEAR)).all()
+
+
+def test_without_erasures_participation_and_gain_are_those_of_the_matrices():
+    for n_sparse, n_dense in [(64, 16), (60, 20), (63, 20)]:
+        for make in MAKERS.values():
+            encoder = make(n_sparse, n_dense)
+            assert encoder.participation_of(CLEAR) == encoder.inverse_participation
+            gain = encoder.W_out().square().sum(1).numpy()
+            assert np.allclose(encoder.noise_gain(CLEAR), gain, rtol=1e-10)
+            power = encoder.W_in().square().sum() / n_dense
+            assert encoder.code_power == pytest.approx(float(power), rel=1e-12)
+
+
+def test_only_a_rug_bears_erasures():
+    channel = pr.Channel(erasures=0.2)
+    for encoder in (pr.Gaussian(10, 5), dense_of(10, 5)):
+        for ask in (
+            lambda e: e.interference_of(1.0, channel), lambda e: e.noise_gain(channel),
+            lambda e: e.participation_of(channel),
+        ):  # fmt: skip
+            with pytest.raises(ValueError, match=r"erasures is 0\.2; allowed with encoder .*: 0"):
+                ask(encoder)
+
+
+def test_frame_bounds():
+    assert pr.Rug(60, 20).frame_bound == 1
+    rows = np.linalg.qr(np.random.default_rng(0).normal(size=(30, 12)))[0].T
+    for size in (1e-6, 1.0, 30.0):
+        assert pr.Dense(size * rows).frame_bound == pytest.approx(size**2, rel=1e-9)
+    # Trained weights in float32 are as tight as these can be.
+    assert pr.Dense((3 * rows).astype(np.float32)).frame_bound == pytest.approx(9, rel=1e-5)
+    for loose in (pr.Gaussian(60, 20), pr.Dense(rows * np.linspace(1, 1.01, 12)[:, None]), dense_of(30, 12)):
+        with pytest.raises(ValueError, match=r"encoder .* is no tight frame; allowed"):
+            _ = loose.frame_bound
+
+
+@pytest.mark.parametrize("n", [64, 60])
+def test_the_estimate_of_codes_with_missing_entries_is_unbiased(n):
+    rug = pr.Rug(n, n // 2, seed=2)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(1, n, dtype=torch.float64, generator=generator)
+    mean = np.linspace(-1, 1, n)
+    z = rug.encode(x).expand(20_000, -1)
+    erased = pr.Channel(erasures=0.3).transmit(z, seed=generator)
+    estimates = rug.estimator(mean, z, erasures=True)(erased)
+    errors = estimates.std(0) / 20_000**0.5
+    assert float(errors.min()) > 1e-4
+    # Those that are left stand for those that are missing.
+    full = rug.estimate(rug.encode(x), mean)[0]
+    assert ((estimates.mean(0) - full).abs() < 4.5 * errors).all()
+    # The mean itself is read exactly, whichever entries are left.
+    at_mean = rug.encode(torch.from_numpy(mean)[None]).expand(5, -1)
+    erased = pr.Channel(erasures=0.5).transmit(at_mean, seed=1)
+    assert torch.allclose(
+        rug.estimator(mean, z, erasures=True)(erased), torch.from_numpy(mean).expand(5, -1), atol=1e-12
+    )
+
+
+def test_codes_may_miss_different_numbers_of_entries():
+    rug = pr.Rug(16, 8)
+    z = torch.randn(3, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    erased = z.clone()
+    erased[1, :2] = erased[2, 3:] = torch.nan
+    assert kept_entries(erased).tolist() == [[8], [6], [3]]
+    before = erased.clone()
+    found = rug.estimator(0.0, z, erasures=True)(erased)
+    scaled = z * torch.tensor([[1.0], [8 / 6], [8 / 3]])
+    assert torch.allclose(found, rug.readout(torch.where(erased.isnan(), 0.0, scaled)), atol=1e-12)
+    assert torch.equal(erased.isnan(), before.isnan())
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_the_mean_may_differ_by_feature(make):
+    encoder = make(60, 20)
+    mean = np.random.default_rng(1).normal(size=60)
+    y = torch.rand(2, 60, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = torch.from_numpy(mean) + (y - torch.from_numpy(mean)) @ encoder.W().T
+    assert torch.allclose(encoder.estimate(encoder.encode(y), mean), expected, atol=1e-9)
+    as_float = encoder.estimate(encoder.encode(y.float()), mean)
+    assert as_float.dtype == torch.float32
+    assert torch.allclose(as_float.double(), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_a_code_whose_entries_are_all_missing_is_refused():
+    rug = pr.Rug(16, 8)
+    z = torch.zeros(3, 8)
+    z[1] = torch.nan
+    for refused in (lambda: kept_entries(z), lambda: rug.estimator(0.1, z, erasures=True)(z)):
+        with pytest.raises(ValueError, match=r"z has a code whose entries are all missing; allowed"):
+            refused()

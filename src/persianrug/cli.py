@@ -197,8 +197,7 @@ def weave(
     from persianrug import _checks
     from persianrug.files import check_writable, write_whole
 
-    if out.suffix.lower() != ".png":
-        raise ValueError(f"--out is {out}; allowed: a file that ends in .png")
+    _check_picture(out)
     check_writable(out)
     if pixels is not None:
         _checks.integer("pixels", pixels, 1)
@@ -223,6 +222,38 @@ def weave(
     picture.save(content, format="PNG", optimize=True)
     write_whole(out, content.getvalue())
     typer.echo(f"{out}: W of {encoder}, {picture.width} x {picture.height} pixels")
+
+
+@app.command()
+def phase(
+    out: Annotated[Path, typer.Option(help="The picture, a .png file.")],
+    p: Annotated[float, typer.Option(help="Where to cut the plane, in [0.002, 0.95].")] = 0.045,
+    source: Annotated[str, typer.Option(help="Distribution of active features, as in solve.")] = "uniform",
+) -> None:
+    """Draw the plane of (p, ratio): what the best decoder loses, and from where it loses nothing."""
+    from persianrug import _checks
+    from persianrug.files import check_writable, write_whole
+
+    _check_picture(out)
+    check_writable(out)
+    if not 0.002 <= _checks.finite("p", p) <= 0.95:
+        raise ValueError(f"p is {p}; allowed: a number from 0.002 to 0.95")
+
+    from persianrug.figures.phase import phase as draw
+    from persianrug.sources import SOURCES
+
+    kind = SOURCES[_checks.one_of("source", source, SOURCES)]
+    with _progress(1, "drawing") as bar:
+        figure = draw(kind, p, bar)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=130)
+    write_whole(out, content.getvalue())
+    typer.echo(f"{out}: the plane of (p, ratio), {source} source, cut at p = {p:g}")
+
+
+def _check_picture(path: Path) -> None:
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"--out is {path}; allowed: a file that ends in .png")
 
 
 @dataclass

@@ -434,7 +434,7 @@ class _Matrix(Encoder):
         self._refuse_erasures(channel)
         if np.ndim(variance) == 0:
             return variance * self.interference
-        powers = torch.as_tensor(variance, dtype=torch.float64)
+        powers = torch.tensor(variance, dtype=torch.float64)
         out = []
         for start in range(0, self.n_sparse, _BLOCK):
             rows = self.W_rows(start, min(start + _BLOCK, self.n_sparse)).square()

@@ -57,58 +57,85 @@ class Energy:
 def energy(source: Source, inverse_participation: float) -> Energy:
     """Quadrature for S, of the interference of an encoder with this inverse participation.
 
+    Where features differ, S is made of copies of a feature drawn at random among them, which has the right mean;
+    their number gives S the right variance.
+
     Parameters
     ----------
     source : Source
     inverse_participation : float > 0
     """
-    mixture = _mixture(source)
-    # The fourth cumulant of a feature, averaged: that W_ij^4 goes with it is left out.
-    fourth = float(np.mean(mixture[1] - 2 * mixture[0] ** 2))
-    spread = float(np.mean(mixture[1]))
+    drawn = _draw(source)
+    mean, variance, _ = drawn.cumulants()
+    # The fourth cumulant of a feature, on average: that W_ij^4 goes with it is left out.
+    own = _mixture_cumulants(np.asarray(source.p), _cumulants(_active_energy(source)), np.square(source.mean))
+    fourth = float(np.mean(own[1] - 2 * own[0] ** 2))
     # Of a source with lighter tails than a Gaussian's, interference has the fluctuations of a Gaussian or less.
-    if fourth * _MOST_COPIES * inverse_participation <= 3 * spread:
-        return Energy(np.array([float(np.mean(mixture[0]))]), np.ones(1), np.ones(1))
-    return mean_energy(source, max(1, round(3 * spread / (fourth * inverse_participation))))
+    if fourth * _MOST_COPIES * inverse_participation <= 3 * variance:
+        return Energy(np.array([mean]), np.ones(1), np.ones(1))
+    return drawn.mean_of(max(1, round(3 * variance / (fourth * inverse_participation))))
 
 
 def mean_energy(source: Source, copies: int) -> Energy:
-    """Quadrature for the mean of (x - mean)^2 over independent copies of a feature.
-
-    The number K of active features is binomial and is summed over. Given K, S is a sum of K independent
-    energies: it has a Gauss rule of 12 nodes up to K = 64, and above, where it is narrow, one of 2 nodes.
-
-    Where features differ, S has a rule of 2 nodes for the first three cumulants of the sum over features, and K is
-    taken as its mean.
-    """
-    mixture = _mixture(source)
-    if source.n_sparse is not None:
-        means = mixture.mean(axis=1) / float(copies) ** np.arange(3)
-        return Energy(*_two_nodes(means[:, None]), active=np.ones(2))
-    counts, chances = _counts(copies, source.p, _MOST_COUNTS)
-    one = _active_energy(source)
-    nodes, weights = (part.reshape(-1, 2) for part in _two_nodes(counts * _cumulants(one)[:, None]))
-    rules: list[Rule] = list(zip(nodes, weights, strict=True))
-    if counts[0] <= _FEW:
-        sums = _sums(one, min(int(counts[-1]), _FEW))
-        rules = [
-            sums[int(k)] if k <= _FEW and k == int(k) else rule for k, rule in zip(counts, rules, strict=True)
-        ]
-    off = source.mean**2
-    nodes = np.concatenate([x + (copies - k) * off for k, (x, _) in zip(counts, rules, strict=True)])
-    weights = np.concatenate([chance * w for chance, (_, w) in zip(chances, rules, strict=True)])
-    shares = np.concatenate([np.full(len(x), k) for k, (x, _) in zip(counts, rules, strict=True)])
-    return Energy(nodes / copies, weights / weights.sum(), shares / (copies * source.p))
+    """Quadrature for the mean of (x - mean)^2 over independent copies of a feature."""
+    return _draw(source).mean_of(copies)
 
 
 def vector_energy(source: Source, n_sparse: int) -> Energy:
     """The same of one vector of n_sparse features, by the number of active features alone: few nodes."""
-    if source.n_sparse is not None:
-        return mean_energy(source, n_sparse)
-    counts, chances = _counts(n_sparse, source.p, _FEW_NODES)
-    x, w = _active_energy(source)
-    nodes = (counts * float(w @ x) + (n_sparse - counts) * source.mean**2) / n_sparse
-    return Energy(nodes, chances / chances.sum(), counts / (n_sparse * source.p))
+    drawn = _draw(source)
+    # A binomial number of the mean and the variance that the number of active features has.
+    mean = n_sparse * drawn.p
+    p = drawn.p if source.n_sparse is None else float(np.sum(np.square(source.p)) / np.sum(source.p))
+    copies = max(1, round(mean / p))
+    counts, chances = _counts(copies, mean / copies, _FEW_NODES)
+    x, w = drawn.active
+    nodes = (counts * float(w @ x) + np.maximum(n_sparse - counts, 0) * drawn.off) / n_sparse
+    return Energy(nodes, chances / chances.sum(), counts / mean)
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """The energy (x - mean)^2 of a feature drawn at random: that of `active` with probability p, else `off`."""
+
+    p: float
+    active: Rule
+    off: float
+
+    def cumulants(self) -> tuple[float, float, float]:
+        """Mean, variance and third central moment."""
+        mixture = _mixture_cumulants(np.asarray(self.p), _cumulants(self.active), np.asarray(self.off))
+        return float(mixture[0]), float(mixture[1]), float(mixture[2])
+
+    def mean_of(self, copies: int) -> Energy:
+        """Quadrature for the mean of so many of them.
+
+        The number K of active features is binomial and is summed over. Given K, S is a sum of K independent
+        energies: it has a Gauss rule of 12 nodes up to K = 64, and above, where it is narrow, one of 2 nodes.
+        """
+        counts, chances = _counts(copies, self.p, _MOST_COUNTS)
+        nodes, weights = (part.reshape(-1, 2) for part in _two_nodes(counts * _cumulants(self.active)[:, None]))
+        rules: list[Rule] = list(zip(nodes, weights, strict=True))
+        if counts[0] <= _FEW:
+            sums = _sums(self.active, min(int(counts[-1]), _FEW))
+            rules = [
+                sums[int(k)] if k <= _FEW and k == int(k) else rule for k, rule in zip(counts, rules, strict=True)
+            ]
+        nodes = np.concatenate([x + (copies - k) * self.off for k, (x, _) in zip(counts, rules, strict=True)])
+        weights = np.concatenate([chance * w for chance, (_, w) in zip(chances, rules, strict=True)])
+        shares = np.concatenate([np.full(len(x), k) for k, (x, _) in zip(counts, rules, strict=True)])
+        return Energy(nodes / copies, weights / weights.sum(), shares / (copies * self.p))
+
+
+def _draw(source: Source) -> _Draw:
+    squares, weights = _active_energy(source)
+    p, off = np.asarray(source.p), np.square(source.mean)
+    if source.n_sparse is None:
+        return _Draw(float(p), (squares, weights), float(off))
+    share = np.broadcast_to(p, source.n_sparse) / source.n_sparse
+    rule = (weights * (share / share.sum())[:, None]).ravel()
+    silent = float(np.sum((1 / source.n_sparse - share) * off) / max(1 - share.sum(), 1e-300))
+    return _Draw(float(share.sum()), _gauss((np.broadcast_to(squares, weights.shape).ravel(), rule)), silent)
 
 
 def _active_energy(source: Source) -> Rule:
@@ -116,14 +143,6 @@ def _active_energy(source: Source) -> Rule:
     u, w = source.amplitude_nodes(np.zeros(1), np.array(0.0))
     squares = (u - np.asarray(source.mean)[..., None]) ** 2
     return squares, np.broadcast_to(w, squares.shape)
-
-
-def _mixture(source: Source) -> NDArray[np.float64]:
-    """Mean, variance and third central moment of (x - mean)^2, (3,) or (3, n_sparse)."""
-    cumulants = _mixture_cumulants(
-        np.asarray(source.p), _cumulants(_active_energy(source)), np.asarray(source.mean) ** 2
-    )
-    return np.stack(np.broadcast_arrays(*cumulants))
 
 
 def _counts(others: int, p: float, most: int) -> Rule:

@@ -294,7 +294,7 @@ class Source(Parts, ABC):
             places = _bernoulli_places(out.numel(), self.p, generator, out.device)
             out.zero_().view(-1)[places] = self._draw(places.shape, generator, out)
             return out
-        p = torch.as_tensor(self.p, dtype=torch.float64, device=device).to(torch.float32)
+        p = torch.tensor(self.p, dtype=torch.float64, device=device).to(torch.float32)
         active = torch.rand(out.shape, generator=generator, dtype=torch.float32, device=device) < p
         return torch.mul(self._draw(out.shape, generator, out), active, out=out)
 
@@ -324,7 +324,7 @@ class Source(Parts, ABC):
         if not bool(((noise > 0) & noise.isfinite()).all()):
             raise ValueError(f"sigma is {sigma}; allowed: finite numbers > 0")
         log_ratio, mean, variance = self._active_posterior(*torch.broadcast_tensors(wide, noise))
-        p = torch.as_tensor(self.p, dtype=torch.float64, device=tensor.device)
+        p = torch.tensor(self.p, dtype=torch.float64, device=tensor.device)
         log_odds = log_ratio + torch.logit(p)
         active = torch.sigmoid(log_odds)
         off = torch.sigmoid(-log_odds)
@@ -808,7 +808,7 @@ class SparseTruncatedNormal(_Normal):
         return np.exp(inside - 0.5 * ((y - centre) / wide) ** 2) / (math.sqrt(2 * math.pi) * wide)
 
     def _standard_moment(self, k: int) -> Each:
-        centre = torch.as_tensor(self._centre, dtype=torch.float64)
+        centre = torch.tensor(self._centre, dtype=torch.float64)
         mean, variance = _positive_part(centre)
         moments = [torch.ones_like(mean), mean, variance + mean * mean]
         for order in range(3, k + 1):
@@ -817,14 +817,14 @@ class SparseTruncatedNormal(_Normal):
 
     @property
     def _standard_variance(self) -> Each:
-        return _positive_part(torch.as_tensor(self._centre, dtype=torch.float64))[1].numpy()[()]
+        return _positive_part(torch.tensor(self._centre, dtype=torch.float64))[1].numpy()[()]
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None, like: Tensor) -> Tensor:
         # The inverse of P(u > t) = Phi(centre - t) / Phi(centre).
         uniform = 1 - torch.rand(shape, generator=generator, dtype=torch.float64, device=like.device)
-        centre = torch.as_tensor(self._centre, dtype=torch.float64, device=like.device)
+        centre = torch.tensor(self._centre, dtype=torch.float64, device=like.device)
         u = centre - torch.special.ndtri(uniform * torch.special.ndtr(centre))
-        return (u * torch.as_tensor(self.scale, dtype=torch.float64, device=like.device)).clamp_(min=0).to(like)
+        return (u * torch.tensor(self.scale, dtype=torch.float64, device=like.device)).clamp_(min=0).to(like)
 
     def _standard_posterior(self, y: Tensor, sigma: Tensor) -> Moments:
         t, width, centre = self._product(y, sigma)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 import torch
@@ -111,25 +113,38 @@ class OAMP(Decoder):
 
     def _decode(self, z: Tensor, encoder: Encoder, mean: Each, channel: Channel) -> Tensor:
         best = z
-        for step, better in self._until_done(z, encoder, mean, channel):
-            if best is z or better.all():
+        for step, rows, better in self._until_done(z, encoder, mean, channel):
+            if len(rows) == len(z) and better.all():
                 best = step.x_hat
             elif better.any():
-                best = torch.where(torch.from_numpy(better[:, None]).to(z.device), step.x_hat, best)
+                chosen, places = (torch.from_numpy(part).to(z.device) for part in (better, rows[better]))
+                best = best.index_copy(0, places, step.x_hat[chosen])
         return best
 
     def _until_done(
         self, z: Tensor, encoder: Encoder, mean: Each, channel: Channel
-    ) -> Iterator[tuple[Step, NDArray[np.bool_]]]:
-        """The iterations, and which vectors each made better, until none does."""
-        least, idle = np.full(len(z), np.inf), np.zeros(len(z))
-        for step in self.steps(z, encoder, mean, channel):
-            expected = step.expected.detach().cpu().numpy()
-            yield step, expected < least
-            idle = np.where(expected < _BETTER * least, 0, idle + 1)
-            least = np.minimum(least, expected)
-            if ((idle >= _PATIENCE) | (least <= self._enough)).all():
-                return
+    ) -> Iterator[tuple[Step, NDArray[np.int64], NDArray[np.bool_]]]:
+        """The iterations, the vectors that take part, and which of these became better; until none is left.
+
+        Vectors that are done leave once they are half of those that take part.
+        """
+        rows, least, idle = np.arange(len(z)), np.full(len(z), np.inf), np.zeros(len(z))
+        iterations = self.steps(z, encoder, mean, channel)
+        keep: Tensor | None = None
+        with suppress(StopIteration):
+            while True:
+                step = iterations.send(keep)
+                keep = None
+                expected = step.expected.detach().cpu().numpy()
+                yield step, rows, expected < least
+                idle = np.where(expected < _BETTER * least, 0, idle + 1)
+                least = np.minimum(least, expected)
+                going = (idle < _PATIENCE) & (least > self._enough)
+                if not going.any():
+                    return
+                if 2 * going.sum() <= len(going):
+                    rows, least, idle = rows[going], least[going], idle[going]
+                    keep = torch.from_numpy(going).to(z.device)
 
     @cached_property
     def _enough(self) -> float:
@@ -148,16 +163,19 @@ class OAMP(Decoder):
         Ends where `decode` does.
         """
         loss, trace = np.zeros(len(z)), []
-        for step, better in self._until_done(z, encoder, mean, channel):
-            error = (step.x_hat - x).square().mean(-1, dtype=torch.float64).cpu().numpy()
-            loss = np.where(better, error, loss)
+        for step, rows, better in self._until_done(z, encoder, mean, channel):
+            error = (step.x_hat - x[torch.from_numpy(rows).to(x.device)]).square().mean(-1, dtype=torch.float64)
+            loss = loss.copy()
+            loss[rows[better]] = error.cpu().numpy()[better]
             trace.append(loss)
         return np.array(trace)
 
     def steps(
         self, z: Float[Tensor, "rows n_dense"], encoder: Encoder, mean: Each = 0.0, channel: Channel = CLEAR
-    ) -> Iterator[Step]:
+    ) -> Generator[Step, Tensor | None]:
         """The iterations on the codes, to the last, without the choice of the best.
+
+        It can be sent a boolean tensor (rows,): only those codes then take further part.
 
         Raises
         ------
@@ -186,7 +204,13 @@ class OAMP(Decoder):
             sigma = power.sqrt()
             m, variance = self.source.denoise(y, sigma)
             eta = variance.mean(-1, keepdim=True)
-            yield Step(m, eta[:, 0], sigma[:, 0])
+            keep = yield Step(m, eta[:, 0], sigma[:, 0])
+            if keep is not None:
+                z, y, m, power, eta = (part[keep] for part in (z, y, m, power, eta))
+                x = None if x is None else x[keep]
+                if missing is not None:
+                    missing, kept = missing[keep], cast(Tensor, kept)[keep]
+                    ratio = kept / n
             # Where the posterior is no narrower than the noise there is nothing to take out.
             share = eta / torch.maximum(power - eta, 1e-3 * power)
             following = torch.lerp(y, m, 1 + share)
