@@ -321,15 +321,16 @@ def differing(kind=pr.SparseUniform, n=64, p=0.1):
 CHANNEL = pr.Channel(0.02, 6, 0.1)
 
 
-@pytest.mark.parametrize("kind", [pr.Bayes, pr.OAMP, pr.TopK, pr.ReLU, pr.JumpReLU, pr.Linear])
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+@pytest.mark.parametrize("kind", [pr.Bayes, pr.OAMP, pr.TopK, pr.ReLU, pr.Linear])
 @pytest.mark.parametrize(
     "source",
     [
         pr.SparseTruncatedNormal(0.1, 0.5, 1.0),
         pr.Empirical(0.2, [0.5, 1.0, 3.0], [1.0, 1.0, 2.0]),
-        differing(),
-        differing(pr.SparseConstant),
-        pr.SparseTruncatedNormal(0.1, np.geomspace(0.1, 2, 64), np.linspace(0, 1, 64)),
+        differing(n=12, p=0.3),
+        differing(pr.SparseConstant, n=12, p=0.3),
+        pr.SparseTruncatedNormal(0.1, np.geomspace(0.1, 2, 12), np.linspace(0, 1, 12)),
     ],
     ids=["truncated", "empirical", "uniform array", "constant array", "truncated array"],
 )
@@ -337,20 +338,20 @@ CHANNEL = pr.Channel(0.02, 6, 0.1)
 def test_every_part_of_a_model_is_stored(kind, source, channel, tmp_path):
     if kind is pr.TopK and source.n_sparse:
         pytest.skip("TopK takes features that are alike")
-    model = pr.Autoencoder(pr.Rug(64, 32), kind(), channel=channel).tune(source)
+    model = pr.Autoencoder(pr.Rug(12, 8), kind(), channel=channel).tune(source)
     assert model.channel.scale != 1 or channel.clear
     model.save(tmp_path / "m.safetensors")
     again = pr.load(tmp_path / "m.safetensors")
     assert again.decoder == model.decoder
     assert hash(again.decoder) == hash(model.decoder)
     assert np.array_equal(again.mean, model.mean)
-    assert np.shape(again.mean) == (() if source.n_sparse is None else (64,))
+    assert np.shape(again.mean) == (() if source.n_sparse is None else (12,))
     assert again.channel == model.channel
-    x = source.sample(4, 64, seed=0)
+    x = source.sample(4, 12, seed=0)
     z = model.transmit(model.encode(x), seed=1)
     assert torch.equal(again.transmit(again.encode(x), seed=1).nan_to_num(nan=9.0), z.nan_to_num(nan=9.0))
     assert torch.equal(again.decode(z), model.decode(z))
-    assert np.array_equal(again.laws(source), model.laws(source))
+    assert again.limit(source) == model.limit(source)
     # What was not tuned is another.
     assert kind() != model.decoder
 
@@ -370,25 +371,29 @@ def test_fitted_sources_are_stored_to_the_bit(tmp_path):
 def test_laws_by_feature_and_by_importance_agree(kind, alike):
     if kind is pr.TopK and not alike:
         pytest.skip("TopK takes features that are alike")
-    source = pr.SparseUniform(0.1) if alike else differing()
-    model = pr.Autoencoder(pr.Rug(64, 32), kind(), channel=pr.Channel(0.05)).tune(source)
+    source = pr.SparseUniform(0.1) if alike else differing(n=16)
+    model = pr.Autoencoder(pr.Rug(16, 8), kind(), channel=pr.Channel(0.05)).tune(source)
     laws = model.laws(source)
-    assert laws.shape == (64,)
+    assert laws.shape == (16,)
     assert (np.ptp(laws) > 0) == (not alike)
     assert model.law(source) == pytest.approx(laws.mean(), rel=1e-12)
-    weights = np.random.default_rng(0).random(64)
-    for ask in (model.law, model.limit):
-        assert ask(source, np.ones(64)) == pytest.approx(ask(source), rel=1e-12)
-        assert ask(source, weights) == pytest.approx(ask(source, 1e6 * weights), rel=1e-12)
-        parts = [ask(source, np.eye(64)[i]) for i in range(64)]
-        assert np.average(parts, weights=weights) == pytest.approx(ask(source, weights), rel=1e-9)
-    assert [model.law(source, np.eye(64)[i]) for i in (0, 5, 63)] == pytest.approx(laws[[0, 5, 63]], rel=1e-12)
-    assert model.law(source, weights) == pytest.approx(np.average(laws, weights=weights), rel=1e-12)
+    weights = np.random.default_rng(0).random(16)
+    for ask, exact in ((model.law, laws), (model.limit, None)):
+        assert ask(source, np.ones(16)) == pytest.approx(ask(source), rel=1e-12)
+        whole, (first, last) = (
+            ask(source, weights),
+            [ask(source, weights * part) for part in np.eye(2).repeat(8, 1)],
+        )
+        assert np.average([first, last], weights=weights.reshape(2, 8).sum(1)) == pytest.approx(whole, rel=1e-9)
+        assert whole == pytest.approx(ask(source, 1e6 * weights), rel=1e-12)
+        if exact is not None:
+            assert whole == pytest.approx(np.average(exact, weights=weights), rel=1e-12)
+            assert ask(source, np.eye(16)[5]) == pytest.approx(exact[5], rel=1e-12)
 
 
 def test_measured_losses_by_feature_and_by_importance_agree():
     source = differing()
-    model = pr.Autoencoder(pr.Rug(64, 32), pr.ReLU()).tune(source)
+    model = pr.Autoencoder(pr.Rug(64, 32), pr.Linear()).tune(source)
     options = {"samples": 2000, "seed": 3, "dtype": torch.float64}
     plain = model.measure(source, **options)
     assert plain.losses.shape == (64,)
@@ -398,7 +403,7 @@ def test_measured_losses_by_feature_and_by_importance_agree():
     for i in (0, 40):
         single = model.measure(source, importance=np.eye(64)[i], **options)
         assert single.loss == pytest.approx(plain.losses[i], rel=1e-9)
-        assert abs(single.loss - model.laws(source)[i]) < 4 * single.stderr + 0.1 * single.loss
+        assert abs(single.loss - model.laws(source)[i]) < 4.5 * single.stderr
     weights = np.random.default_rng(0).random(64)
     weighted = model.measure(source, importance=weights, **options)
     assert weighted.loss == pytest.approx(np.average(plain.losses, weights=weights), rel=1e-9)
@@ -442,25 +447,23 @@ def test_the_law_with_a_channel(kind, channel):
 
 @pytest.mark.parametrize("kind", [pr.Linear, pr.ReLU, pr.Bayes])
 def test_the_law_of_features_that_differ(kind):
-    source = differing(n=1024)
-    for channel in (pr.Channel(), pr.Channel(0.03, 4, 0.1)):
-        model = pr.Autoencoder(pr.Rug(1024, 400), kind(), channel=channel).tune(source)
-        result = model.measure(source, samples=2048)
-        relative, errors = off(model, source, result)
-        assert relative < 0.02 or errors < 3
-        laws = model.laws(source)
-        for part in np.array_split(np.arange(1024), 4):
-            assert result.losses[part].mean() == pytest.approx(laws[part].mean(), rel=0.05)
+    n = 256
+    source = pr.SparseUniform(np.repeat(pr.zipf_rates(8, 0.1, 0.7), 32), np.repeat(np.linspace(0.5, 2, 8), 32))
+    model = pr.Autoencoder(pr.Rug(n, 100), kind(), channel=pr.Channel(0.03, 4, 0.1)).tune(source)
+    result, laws = model.measure(source, samples=4096), model.laws(source)
+    assert result.loss == pytest.approx(laws.mean(), rel=0.03)
+    for part in np.array_split(np.arange(n), 4):
+        assert result.losses[part].mean() == pytest.approx(laws[part].mean(), rel=0.07)
 
 
 @pytest.mark.xfail(strict=True, reason="the law is that of feature 0")
 @pytest.mark.parametrize("kind", [pr.Linear, pr.ReLU, pr.Bayes])
 def test_the_law_on_alike_features_of_a_decoder_for_others(kind):
     alike = pr.SparseUniform(0.1)
-    model = pr.Autoencoder(pr.Rug(64, 32), kind()).tune(differing())
+    model = pr.Autoencoder(pr.Rug(16, 8), kind()).tune(differing(n=16))
     result = model.measure(alike, samples=8192)
     relative, errors = off(model, alike, result)
-    assert relative < 0.05 or errors < 4
+    assert relative < 0.1 or errors < 4
     assert np.corrcoef(model.laws(alike), result.losses)[0, 1] > 0.9
 
 

@@ -404,7 +404,7 @@ class TestFeaturesThatDiffer:
         for feature in (0, 100, n - 1):
             own = kind().tune(source.at(feature), float(sigma[feature]))
             best = float(own.risk(source.at(feature), float(sigma[feature])))
-            assert best * (1 - 1e-9) <= model.decoder.limit(source, model.encoder)[feature] <= best * 1.01
+            assert best * (1 - 1e-9) <= model.decoder.limit(source, model.encoder)[feature] <= best * 1.05
 
     def test_alike_features_are_a_special_case(self):
         alike, arrays = pr.SparseUniform(0.1), pr.SparseUniform(np.full(64, 0.1))

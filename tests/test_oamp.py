@@ -226,9 +226,14 @@ class TestMechanics:
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
-        [({"iterations": 0}, "iterations is 0"), ({"damping": 0.0}, "damping is"), ({"damping": 1.5}, "damping is"),
-         ({"tolerance": 0.0}, "tolerance is"), ({"source": "uniform"}, "source is 'uniform'")],
-    )  # fmt: skip
+        [
+            ({"iterations": 0}, "iterations is 0"),
+            ({"damping": 0.0}, "damping is"),
+            ({"damping": 1.5}, "damping is"),
+            ({"tolerance": 0.0}, "tolerance is"),
+            ({"source": "uniform"}, "source is 'uniform'"),
+        ],
+    )
     def test_bad_arguments(self, arguments, message):
         with pytest.raises(ValueError, match=message):
             pr.OAMP(**arguments)

@@ -30,6 +30,7 @@ Rule = tuple[NDArray[np.float64], NDArray[np.float64]]
 # While this many features or fewer are active, the distribution of their energy is followed closely.
 _FEW = 64
 _FEW_NODES = 12
+_NODES_OF_MANY = 6
 # The number of active features is summed over one by one while it has up to this many likely values.
 _MOST_COUNTS = 256
 # A mean of more copies than this is its expectation.
@@ -73,7 +74,12 @@ def energy(source: Source, inverse_participation: float) -> Energy:
     # Of a source with lighter tails than a Gaussian's, interference has the fluctuations of a Gaussian or less.
     if fourth * _MOST_COPIES * inverse_participation <= 3 * variance:
         return Energy(np.array([mean]), np.ones(1), np.ones(1))
-    return drawn.mean_of(max(1, round(3 * variance / (fourth * inverse_participation))))
+    spread = drawn.mean_of(max(1, round(3 * variance / (fourth * inverse_participation))))
+    if source.n_sparse is None:
+        return spread
+    # Every node costs as much as there are features.
+    nodes, weights = _gauss((spread.nodes, spread.weights), _NODES_OF_MANY)
+    return Energy(nodes, weights, np.ones(len(nodes)))
 
 
 def mean_energy(source: Source, copies: int) -> Energy:
@@ -82,16 +88,17 @@ def mean_energy(source: Source, copies: int) -> Energy:
 
 
 def vector_energy(source: Source, n_sparse: int) -> Energy:
-    """The same of one vector of n_sparse features, by the number of active features alone: few nodes."""
+    """The same of one vector of n_sparse features, by the number of active features alone: few nodes.
+
+    Where features differ, its mean.
+    """
     drawn = _draw(source)
-    # A binomial number of the mean and the variance that the number of active features has.
-    mean = n_sparse * drawn.p
-    p = drawn.p if source.n_sparse is None else float(np.sum(np.square(source.p)) / np.sum(source.p))
-    copies = max(1, round(mean / p))
-    counts, chances = _counts(copies, mean / copies, _FEW_NODES)
+    if source.n_sparse is not None:
+        return Energy(np.array([drawn.cumulants()[0]]), np.ones(1), np.ones(1))
+    counts, chances = _counts(n_sparse, source.p, _FEW_NODES)
     x, w = drawn.active
-    nodes = (counts * float(w @ x) + np.maximum(n_sparse - counts, 0) * drawn.off) / n_sparse
-    return Energy(nodes, chances / chances.sum(), counts / mean)
+    nodes = (counts * float(w @ x) + (n_sparse - counts) * drawn.off) / n_sparse
+    return Energy(nodes, chances / chances.sum(), counts / (n_sparse * source.p))
 
 
 @dataclass(frozen=True)
@@ -170,13 +177,13 @@ def _sums(one: Rule, most: int) -> list[Rule]:
     return rules
 
 
-def _gauss(rule: Rule) -> Rule:
-    """The Gauss rule of at most 12 nodes for a discrete measure, by Stieltjes' procedure."""
+def _gauss(rule: Rule, most: int = _FEW_NODES) -> Rule:
+    """The Gauss rule of at most so many nodes for a discrete measure, by Stieltjes' procedure."""
     x, w = rule
     polynomial, previous, norm = np.full(len(x), w.sum() ** -0.5), np.zeros(len(x)), 0.0
     diagonal: list[float] = []
     beside: list[float] = []
-    for _ in range(_FEW_NODES):
+    for _ in range(most):
         diagonal.append(float(w @ (x * polynomial**2)))
         following = (x - diagonal[-1]) * polynomial - norm * previous
         norm = float(np.sqrt(w @ following**2))

@@ -50,6 +50,12 @@ _LEAST_RATIO = -46.0
 # Fitted amplitudes vary by at least this part of their mean.
 _LEAST_SPREAD = 1e-3
 
+# Features whose integrals are made at a time, where they differ.
+_BLOCK = 32
+
+# Side of the cells in which features are taken to be nearly alike, in logarithms of their parameters.
+_CELL = 0.15
+
 # Of places with the atoms of an empirical source, at a time.
 _MOST_MEETINGS = 1 << 20
 
@@ -165,7 +171,7 @@ class Source(Parts, ABC):
     def cells(self, sigma: Floats) -> tuple[list[Source], Floats, Floats, NDArray[np.int64]]:
         """The features in cells of nearly equal parameters, in units of their scale.
 
-        Log p, log(sigma / scale) and arsinh(loc / scale) differ by less than 0.1 in a cell.
+        Log p, log(sigma / scale) and arsinh(loc / scale) differ by less than 0.15 in a cell.
 
         Parameters
         ----------
@@ -195,7 +201,7 @@ class Source(Parts, ABC):
     def merged(self) -> tuple[Source, Floats | None]:
         """The source with features of nearly equal parameters as one, and how many each stands for.
 
-        Log p, log scale and arsinh(loc / scale) differ by less than 0.1 between these.
+        Log p, log scale and arsinh(loc / scale) differ by less than 0.15 between these.
         """
         if self.n_sparse is None:
             return self, None
@@ -220,9 +226,15 @@ class Source(Parts, ABC):
         parts = self._parts()
         centre = np.arcsinh(parts.get("loc", 0.0) / parts["scale"])
         places = np.stack(np.broadcast_arrays(np.log(parts["p"]), second, centre), axis=1)
-        _, cell, counts = np.unique(np.round(places / 0.1), axis=0, return_inverse=True, return_counts=True)
+        _, cell, counts = np.unique(np.round(places / _CELL), axis=0, return_inverse=True, return_counts=True)
         log_p, second, centre = (np.bincount(cell, part) / counts for part in places.T)
         return np.minimum(np.exp(log_p), 1.0), second, np.sinh(centre), cell, counts.astype(np.float64)
+
+    def _part(self, features: slice) -> Source:
+        """The source of some of the features."""
+        one: Any = replace
+        values = {name: getattr(self, name) for name in self._each()}
+        return one(self, **{name: value[features] for name, value in values.items() if np.ndim(value)})
 
     def _parts(self) -> dict[str, Floats]:
         """The parameters that may differ between features, as arrays (n_sparse,)."""
@@ -383,6 +395,17 @@ class Source(Parts, ABC):
         """
         if self.n_sparse is not None:
             sigma, assumed = np.atleast_1d(sigma), np.atleast_1d(assumed)
+            if self.n_sparse > 2 * _BLOCK:
+                # A few features at a time, whose intermediate arrays stay in cache.
+                blocks = [slice(k, k + _BLOCK) for k in range(0, self.n_sparse - 1, _BLOCK)]
+                blocks[-1] = slice(blocks[-1].start, self.n_sparse)
+                losses = [
+                    self._part(block).mismatch(
+                        _last(sigma, block), _last(assumed, block), prior and prior._part(block)
+                    )
+                    for block in blocks
+                ]
+                return np.concatenate(losses, axis=-1)
         y, on, off = self.observations(sigma)
         # The axis of features comes last, as the posterior wants it.
         y, on, off = (np.moveaxis(np.broadcast_to(part, y.shape), -1, 0) for part in (y, on, off))
@@ -395,6 +418,11 @@ class Source(Parts, ABC):
         there, none = torch.from_numpy(np.array(on)), torch.from_numpy(np.array(off))
         parts = there * (variance + (mean - guess) ** 2), none * guess**2, there * doubt, none * doubt
         return torch.stack([part.sum(0) for part in parts]).numpy()
+
+
+def _last(values: Floats, features: slice) -> Floats:
+    """Some of the last axis, unless that is of length 1 for all."""
+    return values if values.shape[-1] == 1 else values[..., features]
 
 
 def _narrowed(posterior: Callable[[Tensor, Tensor], Moments], y: Tensor, sigma: Tensor) -> Moments:
