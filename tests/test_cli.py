@@ -97,7 +97,8 @@ def test_solve_takes_the_decoders_that_fit_or_those_asked_for(run):
 
 
 def test_solve_on_the_cells(run):
-    result = run("solve", "--data", CELLS, "--ratio", 0.5, "--measure", "--json")
+    kinds = "linear,relu,topk,bayes,oamp"
+    result = run("solve", "--data", CELLS, "--ratio", 0.5, "--measure", "--json", "--decoders", kinds)
     report = json.loads(result.stdout)
     assert report["source"]["name"] == "empirical"
     assert report["source"]["p"] == pytest.approx(0.326, abs=0.01)
@@ -120,9 +121,10 @@ def test_solve_on_the_cells(run):
 def test_solve_on_dense_rows(run, tmp_path):
     rows = pr.SparseUniform(0.2).sample(300, 64, seed=0).numpy()
     np.save(tmp_path / "rows.npy", rows)
-    dense = json.loads(run("solve", "--data", "rows.npy", "--ratio", 0.5, "--measure", "--json").stdout)
+    options = ("--ratio", 0.5, "--measure", "--json", "--decoders", "linear,relu,bayes")
+    dense = json.loads(run("solve", "--data", "rows.npy", *options).stdout)
     scipy.sparse.save_npz(tmp_path / "rows.npz", scipy.sparse.csr_array(rows))
-    sparse = json.loads(run("solve", "--data", "rows.npz", "--ratio", 0.5, "--measure", "--json").stdout)
+    sparse = json.loads(run("solve", "--data", "rows.npz", *options).stdout)
     for row, other in zip(dense["decoders"].values(), sparse["decoders"].values(), strict=True):
         assert row["measured"] == pytest.approx(other["measured"])
         assert row["measured"] == pytest.approx(row["predicted"], abs=4 * row["stderr"] + 0.02 * row["predicted"])
@@ -266,7 +268,9 @@ def test_narrow_encodings_and_closed_output(run, command_environment):
 
 def test_data_with_an_offset_keeps_its_digits(run, tmp_path):
     np.save(tmp_path / "rows.npy", 1e7 + np.random.default_rng(0).random((200, 8)))
-    rows = json.loads(run("solve", "--data", "rows.npy", "--ratio", 0.5, "--measure", "--json").stdout)["decoders"]
+    rows = json.loads(
+        run("solve", "--data", "rows.npy", "--ratio", 0.5, "--measure", "--json", "--decoders", "linear").stdout
+    )["decoders"]
     assert rows["linear"]["measured"] == pytest.approx(rows["linear"]["predicted"], rel=0.1)
 
 
@@ -376,7 +380,8 @@ def test_killed_in_the_middle_leaves_the_old_picture(command_environment, tmp_pa
 
 
 def test_progress_is_shown_on_a_terminal_only(command_environment, tmp_path):
-    arguments = ["solve", "--p", "0.3", "--ratio", "0.5", "--n-sparse", "8192", "--measure", "--samples", "4000"]
+    arguments = ["solve", "--p", "0.3", "--ratio", "0.5", "--n-sparse", "8192", "--measure", "--samples", "4000",
+                 "--decoders", "linear,relu,bayes"]  # fmt: skip
     leader, follower = os.openpty()
     with Path(tmp_path / "out").open("w") as out:
         process = subprocess.Popen([*COMMAND, *arguments, "--json"], env=command_environment | {"TERM": "xterm"},
@@ -408,3 +413,77 @@ def test_the_readme_shows_what_is_printed(run, tag):
     for line in printed.splitlines()[2:]:
         for word in line.replace("─", "").split():
             assert word in shown.split()
+
+
+class TestTheLadder:
+    def test_oamp_reports_its_way(self, run):
+        options = (
+            "--n-sparse",
+            1024,
+            "--ratio",
+            0.4,
+            "--decoders",
+            "oamp",
+            "--measure",
+            "--samples",
+            32,
+            "--json",
+        )
+        row = json.loads(run("solve", "--p", 0.1, *options).stdout)["decoders"]["oamp"]
+        assert row["recovers"]
+        assert row["recovered"] == 1
+        assert row["iterations"] == len(row["predicted_trace"])
+        assert row["measured_trace"][0] == pytest.approx(row["predicted_trace"][0], rel=0.1)
+        assert row["measured_trace"][-1] < 1e-10
+        assert row["recovery_threshold"] == pytest.approx(0.188, abs=1e-3)
+        said = run("solve", "--p", 0.4, *options[:-1]).stdout
+        assert "no recovery, the ratio 0.4 is below the threshold 0.49" in said
+
+    def test_noise_bits_and_erasures_are_predicted_and_measured(self, run):
+        options = ("--p", 0.05, "--ratio", 0.3, "--n-sparse", 2048, "--decoders", "linear,relu,bayes,oamp")
+        channel = ("--noise", 0.02, "--bits", 6, "--erasures", 0.2, "--measure", "--samples", 256)
+        report = json.loads(run("solve", *options, *channel, "--json").stdout)
+        assert report["channel"] == {"noise": 0.02, "bits": 6, "erasures": 0.2}
+        for name, row in report["decoders"].items():
+            assert row["measured"] == pytest.approx(row["predicted"], rel=0.1 if name == "oamp" else 0.03)
+        clear = json.loads(run("solve", *options, "--json").stdout)
+        assert clear["decoders"]["relu"]["predicted"] < report["decoders"]["relu"]["predicted"]
+
+    def test_zipf(self, run):
+        options = ("--p", 0.02, "--ratio", 0.25, "--zipf", 1.0, "--n-sparse", 1024, "--measure", "--json")
+        result = run("solve", *options, "--samples", 1000, "--decoders", "linear,relu,bayes,oamp")
+        report = json.loads(result.stdout)
+        assert report["source"]["p"] == pytest.approx(0.02)
+        assert report["source"]["zipf"] == 1.0
+        for name, row in report["decoders"].items():
+            assert row["measured"] == pytest.approx(row["predicted"], rel=0.05, abs=1e-3 if name == "oamp" else 0)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ("--noise -1", "noise is -1.0; allowed"),
+            ("--bits 0", "bits is 0; allowed: an integer from 1 to 16"),
+            ("--bits 17", "bits is 17; allowed"),
+            ("--erasures 1", "erasures is 1.0; allowed"),
+            ("--erasures 0.9999", "leaves none of n_dense"),
+            ("--zipf -1", "exponent is -1.0; allowed"),
+            ("--zipf 1 --decoders topk", "features that differ; allowed with decoder topk"),
+            ("--source gaussian --decoders topk", "is signed; allowed with decoder topk"),
+        ],
+    )
+    def test_mistakes(self, run, options, message):
+        assert message in refused(run("solve", "--p", 0.1, "--ratio", 0.5, "--n-sparse", 64, *options.split()))
+
+    def test_phase(self, run, tmp_path):
+        result = run("phase", "--out", "phase.png", "--p", 0.1, "--source", "constant")
+        assert result.returncode == 0
+        assert "constant source" in result.stdout
+        with Image.open(tmp_path / "phase.png") as picture:
+            assert picture.width > 1000
+            # Neither blank nor of one colour.
+            assert len(picture.convert("RGB").resize((200, 80)).getcolors(100_000)) > 100
+        for options, message in [(("--out", "phase.jpg"), "allowed: a file that ends in .png"),
+                                 (("--out", "x.png", "--p", 1), "p is 1.0; allowed"),
+                                 (("--out", "x.png", "--source", "no"), "source is 'no'")]:  # fmt: skip
+            assert message in refused(run("phase", *options))
+            assert not (tmp_path / "x.png").exists()

@@ -53,3 +53,16 @@ def test_the_palette_runs_from_indigo_over_madder_to_ivory():
 def test_pictures_without_or_beyond_measure_are_refused(n, pixels):
     with pytest.raises(ValueError, match=r"(pixels|n_sparse) is"):
         weave(pr.Rug(n, n // 2), pixels)
+
+
+def test_the_plane_is_that_of_state_evolution():
+    from persianrug.figures.phase import fixed_points
+
+    for source in (pr.SparseUniform(0.05), pr.SparseGaussian(0.1), pr.SparseExponential(0.3)):
+        ratios = np.array([0.03, 0.1, 0.2, 0.5, 0.9])
+        losses, threshold = fixed_points(source, ratios)
+        assert threshold == pytest.approx(pr.recovery_threshold(source), rel=1e-3)
+        for ratio, loss in zip(ratios, losses, strict=True):
+            model = pr.Autoencoder(pr.Rug.of_ratio(1 << 20, ratio), pr.OAMP(iterations=500)).tune(source)
+            assert (loss == 0) == (ratio > threshold)
+            assert model.limit(source) == pytest.approx(loss, rel=0.01, abs=1e-9)
