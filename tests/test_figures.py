@@ -65,4 +65,5 @@ def test_the_plane_is_that_of_state_evolution():
         for ratio, loss in zip(ratios, losses, strict=True):
             model = pr.Autoencoder(pr.Rug.of_ratio(1 << 20, ratio), pr.OAMP(iterations=500)).tune(source)
             assert (loss == 0) == (ratio > threshold)
-            assert model.limit(source) == pytest.approx(loss, rel=0.01, abs=1e-9)
+            # Which stops where an iteration gains less than 1%.
+            assert model.limit(source) == pytest.approx(loss, rel=0.05, abs=1e-9)

@@ -514,7 +514,7 @@ def _recovery(row: dict[str, Any], solver: _Solver) -> str:
         steps = row["iterations"]
         said = f"exact recovery after {steps} iterations, as the ratio {ratio:.3g} is above {threshold}"
         if "recovered" in row:
-            said += f"; {row['recovered']:.1%} of the vectors are recovered"
+            said += f" ({row['recovered']:.1%} of the vectors measured are recovered)"
         return said
     if ratio > row["recovery_threshold"]:
         return f"the ratio {ratio:.3g} is above {threshold}; what is lost is what the code lost"
