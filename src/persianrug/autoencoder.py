@@ -273,7 +273,9 @@ class Autoencoder:
                     f"data has shape {tuple(data.shape)}; "
                     f"allowed: at least 2 rows of {self.encoder.n_sparse} features"
                 )
-            return data.shape[0] if samples is None else min(samples, data.shape[0])
+            samples = (
+                data.shape[0] if samples is None else min(_checks.integer("samples", samples, 2), data.shape[0])
+            )
         if samples is None:
             samples = min(max(_ENTRIES // self.encoder.n_sparse, 64), 65536)
         return _checks.integer("samples", samples, 2, _checks.MOST_SAMPLES)

@@ -230,6 +230,11 @@ class Source(Parts, ABC):
         log_p, second, centre = (np.bincount(cell, part) / counts for part in places.T)
         return np.minimum(np.exp(log_p), 1.0), second, np.sinh(centre), cell, counts.astype(np.float64)
 
+    def repeated(self, n_sparse: int) -> Source:
+        """The source with an array of p, so that it goes with decoders whose features differ."""
+        one: Any = replace
+        return self if self.n_sparse is not None else one(self, p=np.full(n_sparse, self.p))
+
     def _part(self, features: slice) -> Source:
         """The source of some of the features."""
         one: Any = replace
@@ -758,14 +763,14 @@ class _Normal(_Scaled):
         mean = (sums + 2 * typical) / (counts + 2)
         variance = (np.bincount(column, gaps**2, n_sparse) + 2 * spread) / (counts + 2)
         p = (counts + 0.5) / (size // n_sparse + 1)
-        loc, scale = cls._of_moments(mean, np.sqrt(variance))
+        loc, scale = cls._of_moments(mean, np.sqrt(variance), float(values.min()))
         make: Any = cls
         return make(p, scale, loc)
 
     @classmethod
     @abstractmethod
-    def _of_moments(cls, mean: Floats, deviation: Floats) -> tuple[Floats, Floats]:
-        """Loc and scale of amplitudes with these means and standard deviations."""
+    def _of_moments(cls, mean: Floats, deviation: Floats, least: float) -> tuple[Floats, Floats]:
+        """Loc and scale of amplitudes with these means and standard deviations, and the least of all values."""
 
     def _edges(self) -> Floats:
         centre = np.asarray(self._centre)[..., None]
@@ -804,8 +809,8 @@ class SparseTruncatedNormal(_Normal):
         return self.loc / self.scale
 
     @classmethod
-    def _of_moments(cls, mean: Floats, deviation: Floats) -> tuple[Floats, Floats]:
-        if not (mean > 0).all():
+    def _of_moments(cls, mean: Floats, deviation: Floats, least: float) -> tuple[Floats, Floats]:
+        if least < 0:
             raise ValueError("rows holds negative numbers; allowed: numbers >= 0, or SparseGaussian.fit")
         # Deviation over mean falls with the centre, from nearly 1 at -10, an exponential's.
         low, high = np.full(mean.shape, -10.0), np.full(mean.shape, 1e4)
@@ -851,16 +856,23 @@ class SparseTruncatedNormal(_Normal):
         # The inverse of P(u > t) = Phi(centre - t) / Phi(centre).
         uniform = 1 - torch.rand(shape, generator=generator, dtype=torch.float64, device=like.device)
         centre = torch.tensor(self._centre, dtype=torch.float64, device=like.device)
-        u = centre - torch.special.ndtri(uniform * torch.special.ndtr(centre))
+        # SciPy's, since PyTorch's ndtr(-10) is 0.
+        mass = torch.tensor(ndtr(self._centre), dtype=torch.float64, device=like.device)
+        u = centre - torch.special.ndtri(uniform * mass)
         return (u * torch.tensor(self.scale, dtype=torch.float64, device=like.device)).clamp_(min=0).to(like)
 
     def _standard_posterior(self, y: Tensor, sigma: Tensor) -> Moments:
         t, width, centre = self._product(y, sigma)
         mean, variance = _positive_part(t)
-        log_ratio = torch.log(width) + _log_mills(t) - _log_mills(torch.as_tensor(centre).to(t))
+        log_ratio = (
+            torch.log(width) + _log_mills(t) - _log_mills(torch.as_tensor(centre, dtype=t.dtype, device=t.device))
+        )
         return log_ratio, width * mean, width**2 * variance
 
     def _standard_active(self, y: Tensor, sigma: Tensor) -> Moments:
+        if np.min(self._centre) < -3:
+            # Then t is far below 0 wherever y is.
+            return _narrowed(self._standard_posterior, y, sigma)
         t, width, centre = self._product(y, sigma)
         t = t.clamp(min=-10.0)
         density, mass = _hazard(t)
@@ -870,7 +882,9 @@ class SparseTruncatedNormal(_Normal):
             inverse = hazard * (math.sqrt(math.pi / 2) / width)
         else:
             tilt = 0.5 * (centre - t) * (centre + t) - torch.log(0.5 * width * mass)
-            inverse = _inverse(tilt + torch.special.log_ndtr(torch.as_tensor(centre).to(t)))
+            inverse = _inverse(
+                tilt + torch.special.log_ndtr(torch.as_tensor(centre, dtype=t.dtype, device=t.device))
+            )
         return inverse, width * mean, width * width * (1 - hazard * mean)
 
 
@@ -908,7 +922,7 @@ class SparseGaussian(_Normal):
         return self.loc / self.scale
 
     @classmethod
-    def _of_moments(cls, mean: Floats, deviation: Floats) -> tuple[Floats, Floats]:
+    def _of_moments(cls, mean: Floats, deviation: Floats, least: float) -> tuple[Floats, Floats]:  # noqa: ARG003
         return mean, deviation
 
     def _breaks(self) -> Floats:
@@ -976,7 +990,7 @@ class _Atomic(Source):
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None, like: Tensor) -> Tensor:
         u, w = self._atoms
-        values = torch.from_numpy(u).to(like)
+        values = torch.tensor(u, dtype=like.dtype, device=like.device)
         if len(w) == 1:
             return values[..., 0].expand(shape)
         edges = torch.from_numpy(np.cumsum(w)[:-1]).to(like.device)
@@ -984,7 +998,7 @@ class _Atomic(Source):
         return values[torch.searchsorted(edges, uniform, right=True)]
 
     def _active_posterior(self, y: Tensor, sigma: Tensor) -> Moments:
-        u, w = (torch.from_numpy(part).to(y.device) for part in self._atoms)
+        u, w = (torch.tensor(part, device=y.device) for part in self._atoms)
         exponent = torch.log(w) + (y[..., None] * u - 0.5 * u * u) / (sigma * sigma)[..., None]
         log_ratio = torch.logsumexp(exponent, -1)
         mass = torch.exp(exponent - log_ratio[..., None])
@@ -1082,7 +1096,9 @@ class Empirical(_Atomic):
                 f"weights has shape {weights.shape}; allowed: {len(values)} finite numbers > 0, one a value"
             )
         object.__setattr__(self, "values", values)
-        object.__setattr__(self, "weights", weights / weights.sum())
+        # Those that add up to 1 stay as they are, so that a source that was stored is the same.
+        total = weights.sum()
+        object.__setattr__(self, "weights", weights if abs(total - 1) < 1e-12 else weights / total)
 
     @property
     def _atoms(self) -> Nodes:
@@ -1177,7 +1193,8 @@ def _entries(rows: Any) -> tuple[int, Floats, NDArray[np.int64], int]:
     if isinstance(rows, Tensor):
         rows = rows.detach().cpu().numpy()
     if hasattr(rows, "tocoo"):
-        matrix = rows.tocoo()
+        # By rows first, which adds up entries that are stored more than once.
+        matrix = rows.tocsr().tocoo()
         values, column = np.asarray(matrix.data, dtype=np.float64), np.asarray(matrix.col, dtype=np.int64)
         size, width = math.prod(rows.shape), rows.shape[-1]
     else:

@@ -149,6 +149,7 @@ class Elementwise(Decoder):
         return map_rows(lambda rows: self.apply_(estimate(rows)), z, encoder.n_sparse)
 
     def limit(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> NDArray[np.float64]:
+        source = source.repeated(encoder.n_sparse) if self._differs else source
         sigma = noise_levels(source, encoder, channel)
         if source.n_sparse is not None:
             return self.risk(source, sigma)
@@ -157,6 +158,7 @@ class Elementwise(Decoder):
 
     def law(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> NDArray[np.float64]:
         """The risk, averaged over the energy of the other features."""
+        source = source.repeated(encoder.n_sparse) if self._differs else source
         spread = energy(source, encoder.participation_of(channel))
         interference, noise = variances(source, encoder, channel)
         if source.n_sparse is not None:
@@ -167,6 +169,11 @@ class Elementwise(Decoder):
         (interference, noise), group = _levels(interference, noise)
         sigma = np.sqrt(np.multiply.outer(spread.relative, interference) + noise)
         return np.asarray((spread.weights @ self.risk(source, sigma))[group])
+
+    @property
+    def _differs(self) -> bool:
+        """Whether features have parameters of their own."""
+        return any(np.ndim(getattr(self, part.name)) for part in fields(self))
 
     def _checked(self, source: Source, sigma: ArrayLike) -> NDArray[np.float64]:
         """Sigma as a float64 array (k,), or ValueError where `tune` raises it."""

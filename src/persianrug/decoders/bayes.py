@@ -61,6 +61,10 @@ class Bayes(Elementwise):
         return source.p * on + (1 - source.p) * off
 
     @property
+    def _differs(self) -> bool:
+        return bool(np.ndim(self.sigma)) or self.source.n_sparse is not None
+
+    @property
     def _least(self) -> float:
         return _LEAST * float(np.max(np.sqrt(self.source.second_moment / self.source.p)))
 

@@ -244,6 +244,8 @@ class OAMP(Decoder):
         if spread is None:
             spread = Energy(np.array([float(np.mean(source.variance))]), np.ones(1), np.ones(1))
         prior = None if self.source == source else self.source
+        if prior is not None and prior.n_sparse is not None:
+            source = source.repeated(encoder.n_sparse)
         # Features that are nearly alike in the source need not be so in the prior.
         merged, counts = source.merged() if prior is None else (source, None)
         least = 1e-30 * float(np.mean(source.second_moment))
