@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 import os
 import platform
@@ -11,16 +10,18 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from sklearn.linear_model import Lasso, OrthogonalMatchingPursuit
+from sklearn.linear_model import Lasso, OrthogonalMatchingPursuit  # type: ignore[import-untyped]
 
 import persianrug as pr
 from benchmarks.timing import medians
 from persianrug import transforms
 from persianrug.autoencoder import Measurement
 from persianrug.decoders import DECODERS
+from persianrug.energy import vector_energy
 
 # The table of the toy model: p, ratio, linear, ReLU (arXiv 2410.12101's law, solved independently).
 TABLE = [
@@ -126,13 +127,16 @@ def oamp() -> None:
     rug = pr.Rug.of_ratio(8192, 0.25)
     model = pr.Autoencoder(rug, pr.OAMP()).tune(source)
     losses = model.trace(source, samples=128)
+    measured, stderr = losses.mean(axis=1), losses.std(axis=1, ddof=1) / losses.shape[1] ** 0.5
     predicted = pr.OAMP(source).state_evolution(source, rug).trace
-    print("  iteration: state evolution, measured, off")
-    for number, (law, loss) in enumerate(itertools.zip_longest(predicted, losses.mean(axis=1)), start=1):
-        if law is None or loss is None:
-            print(f"  {number:3}: {law or math.nan:.6g}  {loss or math.nan:.6g}")
-        else:
-            print(f"  {number:3}: {law:.6g}  {loss:.6g}  {loss / law - 1:+.2%}")
+    finite = pr.OAMP(source).state_evolution(source, rug, spread=vector_energy(source, 8192)).trace
+    print("  iteration: measured and its standard error; state evolution in the limit, off; at this n_sparse, off")
+    for number, loss in enumerate(measured):
+        laws = [
+            f"{law[number]:.5g}  {loss / law[number] - 1:+.2%}" if number < len(law) else "-"
+            for law in (predicted, finite)
+        ]
+        print(f"  {number + 1:3}: {loss:.5g} ({stderr[number] / loss:.1%}); {laws[0]}; {laws[1]}")
     below = {
         "state evolution": predicted[:, None] < 1e-10,
         "mean of the vectors": losses.mean(axis=1, keepdims=True) < 1e-10,
@@ -155,7 +159,8 @@ def oamp() -> None:
         errors = (model(x) - x).square().mean(dim=1)
         print(
             f"    p {p:5}  threshold {threshold:.4f}  ratio {1.15 * threshold:.4f}  "
-            f"recovered {float((errors < 1e-6).double().mean()):.4f}  worst {float(errors.max()):.2g}"
+            f"recovered {float((errors < 1e-6).double().mean()):.4f}  worst {float(errors.max()):.2g}  "
+            f"law {model.law(source):.3g}  measured {float(errors.mean()):.3g}"
         )
 
     source = pr.SparseUniform(0.045)
@@ -274,10 +279,13 @@ def coding() -> None:
         other_model = pr.Autoencoder(pr.Rug.of_ratio(n, 0.25), pr.ReLU()).tune(source)
         batch = source.sample(1024, n, seed=0)
         weights = other_model.encoder.W_in(torch.float32), other_model.encoder.W_out(torch.float32)
-        times = medians(
-            {"ours": lambda m=other_model, b=batch: m(b), "dense": lambda w=weights, b=batch: b @ w[0].T @ w[1].T},
-            rounds=7,
-        )
+
+        def dense(
+            batch: torch.Tensor = batch, weights: tuple[torch.Tensor, torch.Tensor] = weights
+        ) -> torch.Tensor:
+            return batch @ weights[0].T @ weights[1].T
+
+        times = medians({"ours": functools.partial(other_model, batch), "dense": dense}, rounds=7)
         print(f"  n_sparse {n}: dense products / ours {times['dense'] / times['ours']:.1f}")
 
 
@@ -285,9 +293,12 @@ def kernels() -> None:
     print("\nTransforms of 1024 rows of float32, ms, and a copy of the rows")
     for n in (512, 8192, 999, 5000, 6144, 8191):
         x = torch.rand(1024, n)
-        functions = {"forward": lambda x=x: transforms.forward(x), "copy": lambda x=x: x.clone()}
+        functions: dict[str, Callable[[], object]] = {
+            "forward": functools.partial(transforms.forward, x),
+            "copy": x.clone,
+        }
         if transforms.is_power_of_two(n):
-            functions["matrix products"] = lambda x=x: transforms._hadamard_products(x)
+            functions["matrix products"] = functools.partial(transforms._hadamard_products, x)
         seconds = medians(functions, rounds=7)
         print(f"  n {n}: " + ", ".join(f"{name} {1e3 * value:.2f}" for name, value in seconds.items()))
 
