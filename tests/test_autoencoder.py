@@ -321,23 +321,26 @@ def differing(kind=pr.SparseUniform, n=64, p=0.1):
 CHANNEL = pr.Channel(0.02, 6, 0.1)
 
 
-@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
-@pytest.mark.parametrize("kind", [pr.Bayes, pr.OAMP, pr.TopK, pr.ReLU, pr.Linear])
-@pytest.mark.parametrize(
-    "source",
-    [
-        pr.SparseTruncatedNormal(0.1, 0.5, 1.0),
-        pr.Empirical(0.2, [0.5, 1.0, 3.0], [1.0, 1.0, 2.0]),
-        differing(n=12, p=0.3),
-        differing(pr.SparseConstant, n=12, p=0.3),
-        pr.SparseTruncatedNormal(0.1, np.geomspace(0.1, 2, 12), np.linspace(0, 1, 12)),
-    ],
-    ids=["truncated", "empirical", "uniform array", "constant array", "truncated array"],
-)
+ALIKE = {
+    "truncated": pr.SparseTruncatedNormal(0.1, 0.5, 1.0),
+    "empirical": pr.Empirical(0.2, [0.5, 1.0, 3.0], [1.0, 1.0, 2.0]),
+}
+UNEQUAL = {
+    "uniform array": differing(n=12, p=0.3),
+    "constant array": differing(pr.SparseConstant, n=12, p=0.3),
+    "truncated array": pr.SparseTruncatedNormal(0.1, np.geomspace(0.1, 2, 12), np.linspace(0, 1, 12)),
+}
+# TopK takes features that are alike.
+CASES = [
+    pytest.param(kind, source, id=f"{kind.name}-{name}")
+    for kind in (pr.Bayes, pr.OAMP, pr.TopK, pr.ReLU, pr.Linear)
+    for name, source in (ALIKE if kind is pr.TopK else ALIKE | UNEQUAL).items()
+]
+
+
+@pytest.mark.parametrize(("kind", "source"), CASES)
 @pytest.mark.parametrize("channel", [pr.Channel(), CHANNEL], ids=["clear", "channel"])
 def test_every_part_of_a_model_is_stored(kind, source, channel, tmp_path):
-    if kind is pr.TopK and source.n_sparse:
-        pytest.skip("TopK takes features that are alike")
     model = pr.Autoencoder(pr.Rug(12, 8), kind(), channel=channel).tune(source)
     assert model.channel.scale != 1 or channel.clear
     model.save(tmp_path / "m.safetensors")
@@ -365,11 +368,12 @@ def test_fitted_sources_are_stored_to_the_bit(tmp_path):
         assert pr.load(tmp_path / "m.safetensors").decoder == model.decoder
 
 
-@pytest.mark.parametrize("kind", [pr.Linear, pr.ReLU, pr.Bayes, pr.OAMP, pr.TopK])
-@pytest.mark.parametrize("alike", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "alike"),
+    [(kind, alike) for kind in (pr.Linear, pr.ReLU, pr.Bayes, pr.OAMP) for alike in (True, False)]
+    + [(pr.TopK, True)],
+)
 def test_laws_by_feature_and_by_importance_agree(kind, alike):
-    if kind is pr.TopK and not alike:
-        pytest.skip("TopK takes features that are alike")
     source = pr.SparseUniform(0.1) if alike else differing(n=16)
     model = pr.Autoencoder(pr.Rug(16, 8), kind(), channel=pr.Channel(0.05)).tune(source)
     laws = model.laws(source)

@@ -482,7 +482,6 @@ def test_denoise_has_the_right_gradient(make_any):
         assert torch.allclose(slope, variance / sigma**2, rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
 class TestArrays:
     """Features that differ are each as a source of its own."""
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     )
     from persianrug.encoders import Dense, Encoder, Gaussian, Rug, noise_level
     from persianrug.files import read_rows
+    from persianrug.gains import encoder_gains
     from persianrug.sources import (
         Empirical,
         Source,
@@ -72,6 +73,7 @@ __all__ = [
     "SparseTruncatedNormal",
     "SparseUniform",
     "TopK",
+    "encoder_gains",
     "load",
     "noise_level",
     "read_rows",
@@ -82,7 +84,7 @@ __all__ = [
 
 __version__ = _version("persianrug")
 
-_MODULES = ("autoencoder", "bounds", "channel", "decoders", "encoders", "files", "sources")
+_MODULES = ("autoencoder", "bounds", "channel", "decoders", "encoders", "files", "gains", "sources")
 
 
 # Names are imported when first used. PyTorch takes seconds to import, which a command that only prints its

@@ -9,6 +9,7 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 # Sizes of data, so that the moments which the laws are made of stay within the range of float64.
 SMALLEST, LARGEST = 1e-30, 1e30
@@ -63,6 +64,17 @@ def each(name: str, value: Any, check: Callable[[str, float], float]) -> Any:
     check(name, float(numbers.max()))
     numbers.flags.writeable = False
     return numbers
+
+
+def importance(value: ArrayLike, n_sparse: int) -> NDArray[np.float64]:
+    """Return weights (n_sparse,) of the features in the loss, scaled to a mean of 1, or raise ValueError."""
+    weights = np.array(value, dtype=np.float64)
+    if weights.shape != (n_sparse,):
+        raise ValueError(f"importance has shape {weights.shape}; allowed: ({n_sparse},), one number a feature")
+    if not (np.isfinite(weights).all() and weights.min() >= 0 and weights.max() > 0):
+        raise ValueError("importance holds negative or infinite numbers, or nothing but 0; allowed: numbers >= 0")
+    weights /= weights.max()
+    return weights / weights.mean()
 
 
 def finite(name: str, value: float, allowed: str = "a finite number") -> float:

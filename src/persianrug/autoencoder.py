@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from persianrug import _checks, decoders, encoders
-from persianrug._arrays import Array, as_tensor, like
+from persianrug._arrays import Array, as_tensor, like, place
 from persianrug.channel import Channel
 from persianrug.decoders import OAMP, Decoder
 from persianrug.decoders._base import CLEAR, code_variance
@@ -85,34 +85,45 @@ class Autoencoder:
         What a feature is on average; the estimate that the decoder reads is centred on it.
     channel : Channel
         What happens to codes between encoder and decoder.
+    gains : float or array (n_sparse,)
+        What every feature is multiplied by before it is encoded, and divided by after it is decoded; see
+        `encoder_gains`. Encoder, decoder and channel only see the product.
 
     Raises
     ------
     ValueError
-        If mean is not finite, or an array of another length.
+        If mean or gains are not finite, gains not above 0, or an array of another length.
     """
 
     encoder: Encoder
     decoder: Decoder
     mean: Each = 0.0
     channel: Channel = CLEAR
+    gains: Each = 1.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mean", _checks.each("mean", self.mean, _checks.finite))
-        if np.ndim(self.mean) and len(self.mean) != self.encoder.n_sparse:
-            raise ValueError(f"mean has {len(self.mean)} numbers; allowed: one, or {self.encoder.n_sparse}")
+        for name, check in (("mean", _checks.finite), ("gains", _checks.scale)):
+            value = _checks.each(name, getattr(self, name), check)
+            object.__setattr__(self, name, value)
+            if np.ndim(value) and len(value) != self.encoder.n_sparse:
+                raise ValueError(f"{name} has {len(value)} numbers; allowed: one, or {self.encoder.n_sparse}")
 
     def tune(self, source: Source) -> Autoencoder:
         """The same with its decoder tuned to source and channel, in closed form, for n_sparse -> infinity.
 
         The channel's levels are spread for the source.
         """
+        source, mean = source.scaled(self.gains), source.mean
         channel = self.channel.spread_for(code_variance(source, self.encoder))
-        return Autoencoder(self.encoder, self.decoder.adapt(source, self.encoder, channel), source.mean, channel)
+        decoder = self.decoder.adapt(source, self.encoder, channel)
+        return Autoencoder(self.encoder, decoder, mean, channel, self.gains)
 
     def encode(self, x: Float[Array, "*batch n_sparse"]) -> Float[Array, "*batch n_dense"]:
         """The code of x, a float32 or float64 tensor or array; ValueError for anything else."""
-        return self.encoder.encode(x)
+        if not np.ndim(self.gains) and self.gains == 1:
+            return self.encoder.encode(x)
+        features = as_tensor("x", x, self.encoder.n_sparse)
+        return like(x, self.encoder.encode(features * place(self.gains, features)))
 
     def decode(self, z: Float[Array, "*batch n_dense"]) -> Float[Array, "*batch n_sparse"]:
         """The estimate of the features from their code; arguments and errors as in `encode`.
@@ -121,14 +132,16 @@ class Autoencoder:
         """
         codes = as_tensor("z", z, self.encoder.n_dense)
         rows = codes.reshape(-1, self.encoder.n_dense)
-        out = self.decoder.decode(rows, self.encoder, self.mean, self.channel)
+        out = self.decoder.decode(rows, self.encoder, self.mean * self.gains, self.channel)
+        if np.ndim(self.gains) or self.gains != 1:
+            out = out / place(self.gains, out)
         return like(z, out.reshape(*codes.shape[:-1], self.encoder.n_sparse))
 
     def transmit(
         self, z: Float[Tensor, "batch n_dense"], seed: int | torch.Generator = 0
     ) -> Float[Tensor, "batch n_dense"]:
         """The codes as they come from the channel; see `Channel.transmit`."""
-        centre, _ = self.encoder.centre(self.mean, z)
+        centre, _ = self.encoder.centre(self.mean * self.gains, z)
         return self.channel.transmit(z, 0.0 if centre is None else centre, seed)
 
     def __call__(self, x: Float[Array, "*batch n_sparse"]) -> Float[Array, "*batch n_sparse"]:
@@ -149,21 +162,23 @@ class Autoencoder:
         ValueError
             If weights are negative, not finite, all 0 or not n_sparse.
         """
-        return self._average(self.decoder.law(source, self.encoder, self.channel), importance)
+        return self._average(self.decoder.law(source.scaled(self.gains), self.encoder, self.channel), importance)
 
     def limit(self, source: Source, importance: ArrayLike | None = None) -> float:
         """Predicted loss per feature on the source for n_sparse -> infinity, as `law`."""
-        return self._average(self.decoder.limit(source, self.encoder, self.channel), importance)
+        return self._average(self.decoder.limit(source.scaled(self.gains), self.encoder, self.channel), importance)
 
     def laws(self, source: Source) -> NDArray[np.float64]:
         """Predicted loss of every feature, (n_sparse,), whose mean is `law`."""
-        law = self.decoder.law(source, self.encoder, self.channel)
+        law = self.decoder.law(source.scaled(self.gains), self.encoder, self.channel) / self.gains**2
         return np.array(np.broadcast_to(law, self.encoder.n_sparse))
 
     def _average(self, losses: NDArray[np.float64], importance: ArrayLike | None) -> float:
+        """Average of losses of gains x."""
+        losses = losses / self.gains**2
         if importance is None:
             return float(losses.mean())
-        weights = _importance(importance, self.encoder.n_sparse)
+        weights = _checks.importance(importance, self.encoder.n_sparse)
         return float(np.broadcast_to(losses, weights.shape) @ weights / len(weights))
 
     def measure(
@@ -201,7 +216,9 @@ class Autoencoder:
         """
         samples = self._check_data(data, samples)
         batch = max(1, min(samples, _MOST_ENTRIES // self.encoder.n_sparse))
-        weights = None if importance is None else torch.from_numpy(_importance(importance, self.encoder.n_sparse))
+        weights = (
+            None if importance is None else torch.from_numpy(_checks.importance(importance, self.encoder.n_sparse))
+        )
         losses = torch.empty(samples, dtype=torch.float64)
         squares = torch.zeros(self.encoder.n_sparse, dtype=torch.float64)
         noise = torch.Generator(device).manual_seed(_checks.integer("seed", seed, 0, 2**63 - 2) + 1)
@@ -257,10 +274,11 @@ class Autoencoder:
         if not isinstance(self.decoder, OAMP):
             raise ValueError(f"decoder is {self.decoder.name}; allowed: oamp, others have no iterations")
         samples = self._check_data(data, samples)
-        place = torch.device(device)
-        x = next(_batches(data, self.encoder.n_sparse, samples, samples, seed, dtype, place))
-        z = self.transmit(self.encode(x), torch.Generator(place).manual_seed(seed + 1))
-        return self.decoder.trace(x, z, self.encoder, self.mean, self.channel)
+        where = torch.device(device)
+        x = next(_batches(data, self.encoder.n_sparse, samples, samples, seed, dtype, where))
+        z = self.transmit(self.encode(x), torch.Generator(where).manual_seed(seed + 1))
+        units = place(self.gains, x)
+        return self.decoder.trace(x * units, z, self.encoder, self.mean * self.gains, self.channel, units)
 
     def _check_data(self, data: Source | Rows, samples: int | None) -> int:
         """The number of vectors to measure on."""
@@ -294,6 +312,7 @@ class Autoencoder:
             "decoder": self.decoder.recipe(),
             "mean": self.mean,
             "channel": self.channel.recipe(),
+            "gains": self.gains,
         }
         recipe = json.dumps(_pack(parts, "", tensors), sort_keys=True)
         metadata = {
@@ -335,7 +354,8 @@ def load(path: str | os.PathLike[str]) -> Autoencoder:
         weights = {name[8:]: tensor for name, tensor in tensors.items() if name.startswith("encoder.")}
         encoder = encoders.from_recipe(parts["encoder"], weights)
         channel = Channel(**parts["channel"])
-        return Autoencoder(encoder, decoders.from_recipe(parts["decoder"]), parts["mean"], channel)
+        decoder = decoders.from_recipe(parts["decoder"])
+        return Autoencoder(encoder, decoder, parts["mean"], channel, parts["gains"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"model file {path} holds no recipe of this version: {error}; allowed: a file written by save"
@@ -361,17 +381,6 @@ def _unpack(part: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(part, dict):
         return {name: _unpack(value, tensors) for name, value in part.items()}
     return part
-
-
-def _importance(importance: ArrayLike, n_sparse: int) -> NDArray[np.float64]:
-    """Weights of the features in the loss, with mean 1."""
-    weights = np.array(importance, dtype=np.float64)
-    if weights.shape != (n_sparse,):
-        raise ValueError(f"importance has shape {weights.shape}; allowed: ({n_sparse},), one number a feature")
-    if not (np.isfinite(weights).all() and weights.min() >= 0 and weights.max() > 0):
-        raise ValueError("importance holds negative or infinite numbers, or nothing but 0; allowed: numbers >= 0")
-    weights /= weights.max()
-    return weights / weights.mean()
 
 
 def _digest(recipe: str, tensors: dict[str, Tensor]) -> str:

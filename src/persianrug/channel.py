@@ -151,7 +151,6 @@ def quantiser(bits: int) -> tuple[float, float, float]:
         edges = np.concatenate([[-np.inf], edges, [np.inf]])
         levels: NDArray[np.float64] = step * (np.arange(2**bits) - 2 ** (bits - 1) + 0.5)
         alpha = levels @ -np.diff(normal_pdf(edges))
-        # E (Q - g)^2 = E Q^2 - 2 alpha + 1, and not E Q^2, of which it is the last digits.
         return float(alpha), float(levels**2 @ np.diff(ndtr(edges)))
 
     def error(log_step: float) -> float:

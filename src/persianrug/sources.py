@@ -230,6 +230,22 @@ class Source(Parts, ABC):
         log_p, second, centre = (np.bincount(cell, part) / counts for part in places.T)
         return np.minimum(np.exp(log_p), 1.0), second, np.sinh(centre), cell, counts.astype(np.float64)
 
+    def scaled(self, factor: Each) -> Source:
+        """The source of factor x, with a factor > 0, or one for every feature (n_sparse,).
+
+        Raises
+        ------
+        ValueError
+            If the source has no scale: one that is fitted as it is to data.
+        """
+        if np.ndim(factor) == 0 and factor == 1:
+            return self
+        names = [name for name in ("scale", "loc") if name in (part.name for part in fields(self) if part.init)]
+        if not names:
+            raise ValueError(f"source {self.name} has no scale; allowed with gains: sources of a given scale")
+        one: Any = replace
+        return one(self, **{name: getattr(self, name) * factor for name in names})
+
     def repeated(self, n_sparse: int) -> Source:
         """The source with an array of p, so that it goes with decoders whose features differ."""
         one: Any = replace
@@ -362,7 +378,8 @@ class Source(Parts, ABC):
 
     def _mixed(self, inverse: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of x from what `active` says."""
-        odds = inverse * place((1 - self.p) / self.p, inverse)
+        # Rarer features are no rarer here, as float32 ends at 3e38.
+        odds = inverse * place(np.minimum((1 - self.p) / self.p, 1e18), inverse)
         active = (odds + 1).reciprocal()
         expected = active * mean
         return expected, active * torch.addcmul(variance, odds * expected, mean)

@@ -157,14 +157,16 @@ class OAMP(Decoder):
         encoder: Encoder,
         mean: Each = 0.0,
         channel: Channel = CLEAR,
+        units: float | Tensor = 1.0,
     ) -> NDArray[np.float64]:
         """Mean squared error (iterations, rows) of the estimate of every code z so far, after every iteration.
 
-        Ends where `decode` does.
+        Ends where `decode` does. Errors are in the given units, for every feature.
         """
         loss, trace = np.zeros(len(z)), []
         for step, rows, better in self._until_done(z, encoder, mean, channel):
-            error = (step.x_hat - x[torch.from_numpy(rows).to(x.device)]).square().mean(-1, dtype=torch.float64)
+            error = (step.x_hat - x[torch.from_numpy(rows).to(x.device)]) / units
+            error = error.square().mean(-1, dtype=torch.float64)
             loss = loss.copy()
             loss[rows[better]] = error.cpu().numpy()[better]
             trace.append(loss)
