@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,7 +37,7 @@ def best_threshold(
     lowest : float
         The least threshold allowed.
     """
-    grid = np.unique(np.maximum(_grid(source, levels), lowest))
+    grid = np.unique(np.maximum(_grid(source, float(np.sqrt(np.mean(levels**2)))), lowest))
     found = _refine(grid, rough(grid), exact)
     if found[0] < 1e-10 * source.second_moment:
         # So small a loss is not among the digits of the rough one.
@@ -88,7 +89,7 @@ def _refine(grid: Floats, losses: Floats, exact: Callable[[Floats], Floats]) -> 
     found = []
     for cell in valleys[np.argsort(losses[valleys])][:_MOST_VALLEYS]:
         thresholds, best = grid, int(cell)
-        for _ in range(6):
+        for _ in range(5):
             low, high = thresholds[max(best - 1, 0)], thresholds[min(best + 1, len(thresholds) - 1)]
             thresholds = np.linspace(low, high, 13)
             refined = exact(thresholds)
@@ -97,9 +98,12 @@ def _refine(grid: Floats, losses: Floats, exact: Callable[[Floats], Floats]) -> 
     return min(found)
 
 
-def _grid(source: Source, levels: Floats) -> Floats:
-    """Thresholds of y, ascending, among which the best one lies."""
-    sigma = float(np.sqrt(np.mean(levels**2)))
+@lru_cache(maxsize=4096)
+def _grid(source: Source, sigma: float) -> Floats:
+    """Thresholds of y, ascending, among which the best one lies.
+
+    Decoders of several kinds ask for the same.
+    """
     u, _ = source.amplitude_nodes(np.zeros(1), np.array(0.0))
     top = 2 * max(float(u.max()), 0.0) + 1e-300
     bottom = min(float(u.min()), 0.0)
