@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 
 import pytest
 from hypothesis import settings
@@ -30,6 +32,31 @@ def command_environment():
     """An environment for a process: no terminal, no colour."""
     kept = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "CLICOLOR_FORCE")}
     return {**kept, "NO_COLOR": "1", "COLUMNS": "120"}
+
+
+COMMAND = [sys.executable, "-m", "persianrug"]
+
+
+@pytest.fixture
+def run(command_environment, tmp_path):
+    """Run the command line as a process in a folder of its own."""
+
+    def run(*arguments, timeout=100, **options):
+        return subprocess.run(
+            [*COMMAND, *map(str, arguments)], env=command_environment, cwd=tmp_path, timeout=timeout,
+            capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, **options,
+        )  # fmt: skip
+
+    return run
+
+
+def refused(result):
+    """One line on stderr, nothing on stdout, exit code 2."""
+    assert result.returncode == 2, result
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1, result.stderr
+    assert result.stderr.startswith("persianrug: ")
+    return result.stderr
 
 
 # Those of a few numbers, which a general optimiser can check.

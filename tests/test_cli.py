@@ -15,29 +15,9 @@ import scipy.sparse
 from PIL import Image
 
 import persianrug as pr
+from tests.conftest import COMMAND, refused
 
 CELLS = Path(__file__).parent.parent / "examples" / "data" / "pbmc68k_reduced.npz"
-COMMAND = [sys.executable, "-m", "persianrug"]
-
-
-@pytest.fixture
-def run(command_environment, tmp_path):
-    def run(*arguments, timeout=100, **options):
-        return subprocess.run(
-            [*COMMAND, *map(str, arguments)], env=command_environment, cwd=tmp_path, timeout=timeout,
-            capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, **options,
-        )  # fmt: skip
-
-    return run
-
-
-def refused(result):
-    """One line on stderr, nothing on stdout, exit code 2."""
-    assert result.returncode == 2, result
-    assert result.stdout == ""
-    assert result.stderr.count("\n") == 1, result.stderr
-    assert result.stderr.startswith("persianrug: ")
-    return result.stderr
 
 
 def test_solve_prints_limit_and_prediction(run):
@@ -47,7 +27,17 @@ def test_solve_prints_limit_and_prediction(run):
     report = json.loads(result.stdout)
     assert (report["source"]["name"], report["source"]["p"]) == ("uniform", 0.045)
     assert (report["ratio"], report["n_sparse"], report["n_dense"]) == (0.25, 8192, 2048)
-    assert list(report["decoders"]) == ["linear", "relu", "jumprelu", "topk", "gated", "prolu", "bayes", "oamp"]
+    assert list(report["decoders"]) == [
+        "linear",
+        "relu",
+        "jumprelu",
+        "topk",
+        "gated",
+        "prolu",
+        "bayes",
+        "knot",
+        "oamp",
+    ]
     relu = report["decoders"]["relu"]
     assert relu["limit"] == pytest.approx(0.0048558, rel=1e-4)
     assert (relu["gain"], relu["bias"]) == pytest.approx((1.28921, -0.44583), rel=1e-4)

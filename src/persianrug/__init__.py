@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from persianrug.encoders import Dense, Encoder, Gaussian, Rug, noise_level
     from persianrug.files import read_rows
     from persianrug.gains import encoder_gains
+    from persianrug.knots import Knot
     from persianrug.sources import (
         Empirical,
         Source,
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
         SparseUniform,
         zipf_rates,
     )
+    from persianrug.symmetry import Symmetry, measure_symmetry
+    from persianrug.weaves import KnottedRug
 
 __all__ = [
     "OAMP",
@@ -59,6 +62,8 @@ __all__ = [
     "Gated",
     "Gaussian",
     "JumpReLU",
+    "Knot",
+    "KnottedRug",
     "Linear",
     "Measurement",
     "ProLU",
@@ -72,9 +77,11 @@ __all__ = [
     "SparseHalfNormal",
     "SparseTruncatedNormal",
     "SparseUniform",
+    "Symmetry",
     "TopK",
     "encoder_gains",
     "load",
+    "measure_symmetry",
     "noise_level",
     "read_rows",
     "recovery_threshold",
@@ -84,7 +91,19 @@ __all__ = [
 
 __version__ = _version("persianrug")
 
-_MODULES = ("autoencoder", "bounds", "channel", "decoders", "encoders", "files", "gains", "sources")
+_MODULES = (
+    "autoencoder",
+    "bounds",
+    "channel",
+    "decoders",
+    "encoders",
+    "files",
+    "gains",
+    "knots",
+    "sources",
+    "symmetry",
+    "weaves",
+)
 
 
 # Names are imported when first used. PyTorch takes seconds to import, which a command that only prints its

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -39,6 +39,8 @@ app = typer.Typer(
 _ITERATED = 512
 # Parameters of decoders that are reported, where they are numbers.
 _PARAMETERS = ("gain", "bias", "threshold")
+# The row of the ReLU on the best knot known, beside those of the decoders of the plain rug.
+_KNOT = "knot"
 # A law that fails by more says nothing.
 _OFF = 100.0
 
@@ -142,7 +144,7 @@ def solve(
     rug = Rug.of_ratio(cast(int, n_sparse), ratio, seed)
     channel.kept(rug.n_dense)
     place = _device(device)
-    kinds = _decoders(decoders, features)
+    kinds = _decoders(decoders, features, on_data=data is not None)
     if save is not None and "relu" not in kinds:
         raise ValueError(f"--save is {save}, which saves the relu; allowed with it: decoders with relu among them")
     solver = _Solver(rug, channel, ratio, held_out, samples, seed, place if measure else None)
@@ -150,7 +152,8 @@ def solve(
     with _progress(len(kinds) * (2 if alike else 1), "solving") as bar:
         for name, kind_of in kinds.items():
             # Of data, features taken as alike come first, then each by its own law.
-            rows[name] = solver.solve(kind_of(), alike or features, bar)
+            own = solver.knotted(features) if name == _KNOT else solver
+            rows[name] = own.solve(kind_of(), alike or features, bar)
             if alike:
                 fits = name != "topk"
                 rows[name]["per_feature"] = solver.solve(kind_of(), features, bar) if fits else None
@@ -251,6 +254,209 @@ def phase(
     typer.echo(f"{out}: the plane of (p, ratio), {source} source, cut at p = {p:g}")
 
 
+@app.command()
+def knots(
+    p: Annotated[float, typer.Option(help="Probability that a feature is active, in (0, 1].")],
+    ratio: Annotated[float, typer.Option(help="n_dense / n_sparse, in (0, 1).")],
+    budget: Annotated[str, typer.Option(help="Time to search for, as 60s or 5m.")] = "60s",
+    seed: Annotated[int, typer.Option(help="Of the starts and samples.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Save the best knot to this .json file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Search for small groups of features that share dimensions better than a rug does."""
+    from persianrug import _checks
+    from persianrug.files import check_writable, write_whole
+
+    seconds = _seconds(budget)
+    _checks.probability("p", p)
+    if _checks.probability("ratio", ratio) == 1:
+        raise ValueError("ratio is 1.0; allowed: a number in (0, 1)")
+    if out is not None:
+        check_writable(out)
+
+    from persianrug import knots as known
+    from persianrug.knot_search import search
+    from persianrug.sources import SparseUniform
+
+    with _progress(1, "searching") as bar:
+        shown = 0.0
+
+        def progress(share: float) -> None:
+            nonlocal shown
+            bar(share - shown, 1)
+            shown = share
+
+        found = search(p, ratio, budget=seconds, seed=seed, progress=progress)
+    if out is not None:
+        write_whole(out, (json.dumps(found.recipe()) + "\n").encode())
+    if as_json:
+        typer.echo(json.dumps(found.recipe(), indent=2, allow_nan=False))
+        return
+    source = SparseUniform(p)
+    rows = [known.pair(), known.best(source, ratio)]
+    laws = [("single (the plain rug)", found.rug)]
+    laws += [
+        (knot.name, knot.law(source, knot.noise(source, ratio)))
+        for knot in rows
+        if knot.channels >= ratio * knot.features
+    ]
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"uniform source, p = {p:g}, ratio = {ratio:g}: ReLU laws for infinitely many features\n")
+    for name, loss in laws:
+        console.print(f"  {name:<28} {loss:.6g}  ({loss / found.rug:.1%} of the rug)")
+    console.print(
+        f"\nbest: {found.knot.name}, {found.loss:.6g} ({found.loss / found.rug:.1%} of the rug), {found.how}"
+    )
+    console.print(f"{found.knot.features} features on {found.knot.channels} channels, M =")
+    for line in found.knot.matrix:
+        console.print("  " + " ".join(f"{value:8.4f}" for value in line))
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option(help="The network, a .safetensors file.")],
+    n_sparse: Annotated[int, typer.Option(help="Number of features.")] = 512,
+    ratio: Annotated[float, typer.Option(help="n_dense / n_sparse, in (0, 1].")] = 0.25,
+    p: Annotated[float, typer.Option(help="Probability that a feature is active, in (0, 1].")] = 0.045,
+    source: Annotated[str, typer.Option(help="Distribution of active features, as in solve.")] = "uniform",
+    method: Annotated[
+        str, typer.Option(help="sampled: on fresh batches; closure: on the law of Gaussian interference, no data.")
+    ] = "sampled",
+    paper: Annotated[bool, typer.Option("--paper", help="The paper's settings: 45000 steps of Adam.")] = False,
+    activation: Annotated[str, typer.Option(help="identity, relu, leaky_relu, gelu or tanh.")] = "relu",
+    tied: Annotated[bool, typer.Option("--tied", help="W_out is the transpose of W_in.")] = False,
+    bias: Annotated[bool, typer.Option("--bias/--no-bias", help="A bias before the last activation.")] = True,
+    hidden: Annotated[int, typer.Option(help="Hidden layers after the code.")] = 0,
+    residual: Annotated[bool, typer.Option("--residual", help="Hidden layers add to their input.")] = False,
+    importance: Annotated[float, typer.Option(help="Exponent a: errors are weighted by rank^(-a/2).")] = 0.0,
+    steps: Annotated[int | None, typer.Option(help="Steps of the optimiser. [default: 2000]")] = None,
+    batch: Annotated[int | None, typer.Option(help="Vectors in a step. [default: 1024]")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Adam's. [default: 0.005]")] = None,
+    schedule: Annotated[str | None, typer.Option(help="cosine or constant. [default: cosine]")] = None,
+    patience: Annotated[int | None, typer.Option(help="Stop on a plateau of so many steps.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the first weights and the samples.")] = 0,
+    device: Annotated[str, typer.Option(help="Where to train, as PyTorch names it.")] = "cpu",
+    checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints, in OUT.checkpoint.")] = 500,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint, if there is one.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Train a network by gradient descent, and compare it with the rug's law."""
+    from persianrug import _checks
+    from persianrug.files import check_writable
+
+    if out.suffix.lower() != ".safetensors":
+        raise ValueError(f"--out is {out}; allowed: a file that ends in .safetensors")
+    check_writable(out)
+    checkpoint = out.with_name(out.name + ".checkpoint")
+    if checkpoint.exists() and not resume:
+        raise ValueError(f"checkpoint {checkpoint} exists; allowed: --resume to go on from it, or to remove it")
+    _checks.probability("p", p)
+    given = {
+        "steps": steps, "batch": batch, "learning_rate": learning_rate, "schedule": schedule, "patience": patience
+    }  # fmt: skip
+    if paper:
+        _refuse(
+            {f"--{name.replace('_', '-')}": value for name, value in given.items()}, "--paper", "it has its own"
+        )
+
+    from persianrug.autoencoder import Autoencoder
+    from persianrug.decoders import Linear, ReLU
+    from persianrug.encoders import Rug
+    from persianrug.sources import SOURCES
+    from persianrug.training import Training
+    from persianrug.training import train as run
+
+    kind: Any = SOURCES[_checks.one_of("source", source, SOURCES)]
+    features = kind(p)
+    options: dict[str, Any] = {
+        "seed": seed, "method": method, "activation": activation, "tied": tied, "bias": bias, "hidden": hidden,
+        "residual": residual, "importance": importance,
+        **{name: value for name, value in given.items() if value is not None},
+    }  # fmt: skip
+    rug = Rug.of_ratio(n_sparse, ratio)
+    if paper:
+        training = replace(Training.paper(n_sparse, rug.n_dense, features), **options)
+    else:
+        training = Training(n_sparse, rug.n_dense, features, **options)
+    place = _device(device)
+    decoder = Linear() if activation == "identity" or features.signed else ReLU()
+    law = Autoencoder(rug, decoder).tune(features).law(features) * float(training.weights.mean())
+    with _progress(training.steps, "training") as bar:
+        before = 0
+
+        def progress(step: int, _steps: int, loss: float) -> None:
+            nonlocal before
+            bar(step - before, 1, f"loss {loss:.5g}, law of the rug {law:.5g}")
+            before = step
+
+        result = run(
+            training, device=place, checkpoint=checkpoint, checkpoint_every=checkpoint_every, progress=progress
+        )
+    result.network.save(out)
+    checkpoint.unlink()
+    report = {
+        "loss": result.loss, "stderr": result.stderr, "law": law, "seconds": result.seconds, "steps": result.steps
+    }  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, allow_nan=False))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{escape(str(out))}: {result.network}, {result.steps} steps in {result.seconds:.1f} s")
+    console.print(
+        f"loss {result.loss:.5g} ± {result.stderr:.1g}; {decoder.name} law of a rug of this size {law:.5g} "
+        f"({result.loss / law - 1:+.1%})"
+    )
+
+
+@app.command()
+def symmetry(
+    file: Annotated[Path, typer.Argument(help="A .safetensors or .npz file with W_in, W_out, bias; or a model.")],
+    p: Annotated[float, typer.Option(help="Probability that a feature is active, in (0, 1].")] = 0.045,
+    source: Annotated[str, typer.Option(help="Distribution of active features, as in solve.")] = "uniform",
+    seed: Annotated[int, typer.Option(help="Of the samples of interference.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Tell from the weights of a network whether it is a rug, knotted, or neither."""
+    from persianrug import _checks
+
+    _checks.probability("p", p)
+
+    from dataclasses import asdict
+
+    from persianrug.sources import SOURCES
+    from persianrug.symmetry import measure_symmetry, read_weights
+
+    kind: Any = SOURCES[_checks.one_of("source", source, SOURCES)]
+    found = measure_symmetry(*read_weights(file), kind(p), seed=seed)
+    statistics = asdict(found)
+    partners = [[int(j) for j in row if j >= 0] for row in statistics.pop("partners")]
+    if as_json:
+        typer.echo(json.dumps({**statistics, "partners": partners}, allow_nan=False))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    verdict = statistics.pop("verdict")
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("statistic", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
+    for name, value in statistics.items():
+        table.add_row(name.replace("_", " "), f"{value:.5g}")
+    console.print(f"{escape(str(file))}, {source} source, p = {p:g}")
+    console.print(table)
+    console.print(f"verdict: {escape(verdict)}")
+
+
+def _seconds(time: str) -> float:
+    """A time such as 60, 60s or 5m in seconds."""
+    from persianrug import _checks
+
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number, unit = (time[:-1], units[time[-1]]) if time[-1:] in units else (time, 1.0)
+    try:
+        return _checks.positive("budget", float(number) * unit)
+    except ValueError:
+        raise ValueError(f"budget is {time!r}; allowed: a time > 0, as 60s or 5m") from None
+
+
 def _check_picture(path: Path) -> None:
     if path.suffix.lower() != ".png":
         raise ValueError(f"--out is {path}; allowed: a file that ends in .png")
@@ -273,6 +479,15 @@ class _Solver:
 
         return Autoencoder(self.rug, decoder, channel=self.channel).tune(source)
 
+    def knotted(self, source: Source) -> _Solver:
+        """The same on a rug that is woven of the best knot known for it."""
+        from persianrug import knots
+        from persianrug.encoders import Rug
+
+        knot = knots.best(source, self.rug.ratio, self.channel)
+        rug = Rug(self.rug.n_sparse, self.rug.n_dense, self.seed, knot=knot)
+        return replace(self, rug=rug)
+
     def solve(self, decoder: Decoder, source: Source, progress: Any) -> dict[str, Any]:
         """Limit, law and measurement of a decoder tuned to the source, as a JSON object."""
         import numpy as np
@@ -280,10 +495,13 @@ class _Solver:
 
         from persianrug.decoders import OAMP, TopK, recovery_threshold
         from persianrug.encoders import Rug
+        from persianrug.weaves import KnottedRug
 
         model = self.tuned(decoder, source)
-        best, encoder = model.decoder, self.rug
-        if source.n_sparse is None:
+        best: Decoder = model.decoder
+        encoder: Encoder = self.rug
+        knots = self.rug.knots if isinstance(self.rug, KnottedRug) else None
+        if source.n_sparse is None and knots is None:
             # The limit is that of the ratio asked for; the model has the nearest that its size allows.
             encoder = Rug.of_ratio(1 << 30, self.ratio)
             best = decoder.adapt(source, encoder, model.channel)
@@ -304,6 +522,8 @@ class _Solver:
         }
         parameters = {key: value for key, value in model.decoder.recipe().items() if key in _PARAMETERS}
         row |= {key: value for key, value in parameters.items() if not isinstance(value, np.ndarray)}
+        if knots:
+            row["knot"] = knots[0][0].name
         if isinstance(model.decoder, TopK):
             row["k"] = model.decoder.k
         iterative = evolution is not None
@@ -315,7 +535,7 @@ class _Solver:
                 "predicted_trace": evolution.trace.tolist(),
                 "measured_trace": None,
             }
-        row["formula"] = model.decoder.formula()
+        row["formula"] = model.decoder.formula() + (f" on {self.rug}" if knots else "")
         if self.device is None:
             progress(1, 1)
             return row
@@ -352,16 +572,24 @@ def _without(row: dict[str, Any], key: str) -> dict[str, Any]:
     }
 
 
-def _decoders(names: str | None, source: Source) -> dict[str, type[Decoder]]:
+def _decoders(names: str | None, source: Source, on_data: bool) -> dict[str, type[Decoder]]:
     """The decoders asked for, or all of use to the source."""
     from persianrug import _checks
-    from persianrug.decoders import DECODERS
+    from persianrug.decoders import DECODERS, ReLU
 
+    kinds: dict[str, type[Decoder]] = {**DECODERS, _KNOT: ReLU}
+    # Last comes what leaves the single feature behind.
+    kinds["oamp"] = kinds.pop("oamp")
+    knottable = source.n_sparse is None and not source.signed and not on_data
     if names is not None:
-        return {name: DECODERS[_checks.one_of("decoder", name, DECODERS)] for name in names.split(",")}
+        chosen = {name: kinds[_checks.one_of("decoder", name, kinds)] for name in names.split(",")}
+        if _KNOT in chosen and not knottable:
+            raise ValueError("decoder is 'knot'; allowed with it: --p, and features that are alike and >= 0")
+        return chosen
     # A soft threshold is for what has two sides, as one that cuts them off is for what has one.
-    left_out = {name for name, kind in DECODERS.items() if kind.one_sided} if source.signed else {"soft"}
-    return {name: kind for name, kind in DECODERS.items() if name not in left_out}
+    left_out = {name for name, kind in kinds.items() if kind.one_sided} if source.signed else {"soft"}
+    left_out |= set() if knottable else {_KNOT}
+    return {name: kind for name, kind in kinds.items() if name not in left_out}
 
 
 def _refuse(options: dict[str, Any], beside: str, why: str) -> None:
@@ -423,8 +651,8 @@ class _progress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def __call__(self, done: int, whole: int) -> None:
-        self._bar.advance(self._task, done / whole)
+    def __call__(self, done: float, whole: float, what: str | None = None) -> None:
+        self._bar.update(self._task, advance=done / whole, description=what)
 
 
 def _print_table(

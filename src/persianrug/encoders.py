@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from persianrug import _checks, transforms
 from persianrug._arrays import Array, as_tensor, like, map_rows
 from persianrug.channel import Channel
 from persianrug.sources import Each
+
+if TYPE_CHECKING:
+    from persianrug.knots import Knot
 
 # The largest transform that the fast kernel takes.
 _MOST_FEATURES = 1 << 30
@@ -53,13 +56,19 @@ class Encoder(ABC):
         Shape (n_sparse,), or () where it is the same for every feature.
         """
 
-    @property
-    @abstractmethod
+    @cached_property
     def inverse_participation(self) -> float:
         """sum_{j != i} W_ij^4 / (sum_{j != i} W_ij^2)^2, averaged over features i.
 
         From 1 / (n_sparse - 1), for entries of one size, to 1, for a single one.
         """
+        total = 0.0
+        for start in range(0, self.n_sparse, _BLOCK):
+            stop = min(start + _BLOCK, self.n_sparse)
+            rows = self.W_rows(start, stop)
+            rows[torch.arange(stop - start), torch.arange(start, stop)] = 0.0
+            total += (stop - start) * _participation(rows)
+        return total / self.n_sparse
 
     @property
     @abstractmethod
@@ -224,6 +233,9 @@ class Rug(Encoder):
         Flip the sign of every feature at random before the transform, as data with structure of its own needs.
         The paper's rug does not.
 
+    knot : Knot, optional
+        Repeat this knot over the features, and mix its channels: the rug is then a `KnottedRug`.
+
     Raises
     ------
     ValueError
@@ -232,7 +244,20 @@ class Rug(Encoder):
 
     name = "rug"
 
-    def __init__(self, n_sparse: int, n_dense: int, seed: int = 0, signs: bool = True) -> None:
+    def __new__(
+        cls, n_sparse: int = 0, n_dense: int = 0, seed: int = 0, signs: bool = True, knot: Knot | None = None
+    ) -> Self:
+        if knot is None:
+            return super().__new__(cls)
+
+        from persianrug.weaves import KnottedRug
+
+        return cast(Self, KnottedRug.of(knot, n_sparse, n_dense, seed, signs))
+
+    def __init__(
+        self, n_sparse: int, n_dense: int, seed: int = 0, signs: bool = True, knot: Knot | None = None
+    ) -> None:
+        del knot  # Of one there is none, or this is no plain rug.
         self.n_sparse = _checks.integer("n_sparse", n_sparse, 2, _MOST_FEATURES)
         self.n_dense = _checks.integer("n_dense", n_dense, 1, self.n_sparse)
         self.seed = _checks.integer("seed", seed, 0)
@@ -242,7 +267,9 @@ class Rug(Encoder):
         self._placed: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
 
     @classmethod
-    def of_ratio(cls, n_sparse: int, ratio: float, seed: int = 0, signs: bool = True) -> Rug:
+    def of_ratio(
+        cls, n_sparse: int, ratio: float, seed: int = 0, signs: bool = True, knot: Knot | None = None
+    ) -> Rug:
         """The rug whose n_dense is nearest to ratio * n_sparse.
 
         Raises
@@ -258,7 +285,7 @@ class Rug(Encoder):
                 f"ratio is {ratio}, which makes n_dense 0 at n_sparse {n_sparse}; "
                 f"allowed: more than {0.5 / n_sparse:.3g}"
             )
-        return cls(n_sparse, n_dense, seed, signs)
+        return cls(n_sparse, n_dense, seed, signs, knot)
 
     def __repr__(self) -> str:
         flips = "" if self.signs else ", signs=False"
@@ -456,16 +483,6 @@ class _Matrix(Encoder):
                 f"erasures is {channel.erasures}; allowed with encoder {self}: 0, only a rug bears them"
             )
 
-    @cached_property
-    def inverse_participation(self) -> float:
-        total = 0.0
-        for start in range(0, self.n_sparse, _BLOCK):
-            stop = min(start + _BLOCK, self.n_sparse)
-            rows = self.W_rows(start, stop)
-            rows[torch.arange(stop - start), torch.arange(start, stop)] = 0.0
-            total += (stop - start) * _participation(rows)
-        return total / self.n_sparse
-
 
 class Gaussian(_Matrix):
     """Random columns, independent and normal, of unit length: the usual code of compressed sensing.
@@ -594,12 +611,15 @@ def from_recipe(recipe: dict[str, Any], tensors: dict[str, Tensor]) -> Encoder:
     ValueError
         If the recipe names no encoder known here, or its arguments or tensors are not what that one takes.
     """
+    from persianrug.weaves import KnottedRug
+
     makers: dict[str, Any] = {maker.name: maker for maker in (Rug, Gaussian, Dense)}
+    makers[KnottedRug.name] = KnottedRug.stored
     name = _checks.one_of("encoder", recipe.get("name", ""), makers)
     arguments = {key: value for key, value in recipe.items() if key != "name"}
     try:
         encoder: Encoder = makers[name](**arguments, **tensors)
-    except TypeError:
+    except (TypeError, KeyError):
         given = sorted({*arguments, *tensors})
         raise ValueError(f"recipe of encoder {name} has {given}; allowed: its own arguments") from None
     return encoder

@@ -17,6 +17,7 @@ from persianrug.channel import Channel
 from persianrug.encoders import Encoder
 from persianrug.energy import energy
 from persianrug.sources import Each, Source
+from persianrug.weaves import KnottedRug
 
 # An encoder whose features differ has its interference sorted into this many groups of equal count.
 _MOST_LEVELS = 32
@@ -31,6 +32,8 @@ class Decoder(Parts, ABC):
     name: ClassVar[str]
     # Whether it is zero below a threshold, and so of no use to a feature that can be negative.
     one_sided: ClassVar[bool] = False
+    # Whether its law knows knots.
+    bears_knots: ClassVar[bool] = False
 
     @abstractmethod
     def adapt(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> Self:
@@ -68,6 +71,11 @@ class Decoder(Parts, ABC):
     def recipe(self) -> dict[str, Any]:
         """What the decoder is made from: numbers, arrays, recipes."""
         return {"name": self.name, **{part.name: getattr(self, part.name) for part in fields(self)}}
+
+    def _check_knots(self, encoder: Encoder) -> None:
+        """Interference within a knot is not Gaussian, which makes no difference to some."""
+        if isinstance(encoder, KnottedRug) and not self.bears_knots:
+            raise ValueError(f"encoder is {encoder}; allowed with decoder {self.name}: encoders without knots")
 
     def _check_sides(self, source: Source) -> None:
         if self.one_sided and source.signed:
@@ -130,6 +138,7 @@ class Elementwise(Decoder):
         parameters in these units, which costs 1e-3 of the loss or two, and up to 3% of a single feature's.
         """
         self._check_sides(source)
+        self._check_knots(encoder)
         sigma = noise_levels(source, encoder, channel)
         if source.n_sparse is None:
             (levels,), _ = _levels(sigma**2)
@@ -149,6 +158,7 @@ class Elementwise(Decoder):
         return map_rows(lambda rows: self.apply_(estimate(rows)), z, encoder.n_sparse)
 
     def limit(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> NDArray[np.float64]:
+        self._check_knots(encoder)
         source = source.repeated(encoder.n_sparse) if self._differs else source
         sigma = noise_levels(source, encoder, channel)
         if source.n_sparse is not None:
@@ -158,6 +168,7 @@ class Elementwise(Decoder):
 
     def law(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> NDArray[np.float64]:
         """The risk, averaged over the energy of the other features."""
+        self._check_knots(encoder)
         source = source.repeated(encoder.n_sparse) if self._differs else source
         spread = energy(source, encoder.participation_of(channel))
         interference, noise = variances(source, encoder, channel)

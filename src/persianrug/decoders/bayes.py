@@ -47,6 +47,7 @@ class Bayes(Elementwise):
         return Bayes(source, float(np.sqrt(np.mean(self._checked(source, sigma) ** 2))))
 
     def adapt(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> Bayes:
+        self._check_knots(encoder)
         sigma = noise_levels(source, encoder, channel)
         return self.tune(source, sigma) if source.n_sparse is None else Bayes(source, sigma[()])
 

@@ -25,6 +25,8 @@ class Linear(Elementwise):
 
     name = "linear"
     one_sided = False
+    # Its loss depends on second moments alone.
+    bears_knots = True
 
     def tune(self, source: Source, sigma: ArrayLike) -> Linear:
         """Least squares: gain = v / (v + sigma^2), which is the ratio on a rug, and bias = mean (1 - gain).

@@ -12,9 +12,13 @@ from torch import Tensor
 
 from persianrug._arrays import place
 from persianrug._quadrature import normal_pdf, rectified_first, rectified_second, standardised
-from persianrug.decoders._base import Elementwise, number, signed
+from persianrug.channel import Channel
+from persianrug.decoders._base import CLEAR, Elementwise, number, signed
 from persianrug.decoders._threshold import Floats, best_gain_and_threshold
+from persianrug.encoders import Encoder
+from persianrug.energy import energy, few_nodes
 from persianrug.sources import Each, Source
+from persianrug.weaves import KnottedRug
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +29,7 @@ class ReLU(Elementwise):
     bias: Each = 0.0
 
     name = "relu"
+    bears_knots = True
 
     def tune(self, source: Source, sigma: ArrayLike) -> ReLU:
         """Minimise the risk over gain and bias, to 1e-6 relative or better.
@@ -41,6 +46,49 @@ class ReLU(Elementwise):
             lambda gain, t: _risk(source, gain, -gain * t, levels[:, None]),
         )
         return ReLU(gain, 0.0 - gain * threshold)
+
+    def adapt(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> ReLU:
+        """As every elementwise decoder; on knots, the best gain and bias of each of their features."""
+        if not isinstance(encoder, KnottedRug):
+            return super().adapt(source, encoder, channel)
+        self._check_sides(source)
+        tuned = np.empty((encoder.n_sparse, 2))
+        for features, views in encoder.views(source, channel):
+            best = {id(view): view.best_relu() for view in views}
+            count = (features.stop - features.start) // len(views)
+            tuned[features] = np.tile([best[id(view)] for view in views], (count, 1))
+        return ReLU(*tuned.T)
+
+    def limit(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> Floats:
+        if not isinstance(encoder, KnottedRug):
+            return super().limit(source, encoder, channel)
+        return self._on_knots(source, encoder, channel, 1.0)
+
+    def law(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> Floats:
+        """The risk, averaged over the energy of the other features; that of other knots, where there are knots."""
+        if not isinstance(encoder, KnottedRug):
+            return super().law(source, encoder, channel)
+        if encoder.channel_noise(source, channel) == 0:
+            return self._on_knots(source, encoder, channel, 1.0)
+        spread = few_nodes(energy(source, encoder.participation_of(channel)))
+        losses = [self._on_knots(source, encoder, channel, node) for node in spread.relative]
+        return np.asarray(spread.weights @ losses)
+
+    def _on_knots(self, source: Source, encoder: KnottedRug, channel: Channel, energy: float) -> Floats:
+        """Losses (n_sparse,) at an energy of the vector relative to its mean."""
+        self._check_sides(source)
+        gain, bias = (np.broadcast_to(part, encoder.n_sparse) for part in (self.gain, self.bias))
+        losses = np.empty(encoder.n_sparse)
+        for features, views in encoder.views(source, channel, energy):
+            kinds = list({id(view): view for view in views}.values())
+            kind = np.array([next(i for i, one in enumerate(kinds) if one is view) for view in views])
+            kind = np.tile(kind, (features.stop - features.start) // len(views))
+            # One integral for all features that are alike and read alike.
+            distinct, place = np.unique(
+                np.stack([kind, gain[features], bias[features]]), axis=1, return_inverse=True
+            )
+            losses[features] = np.array([kinds[int(k)].loss(a, b) for k, a, b in distinct.T])[place]
+        return losses
 
     def risk(self, source: Source, sigma: ArrayLike) -> Floats:
         """The paper's law, at noise sigma on y.
