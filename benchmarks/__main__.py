@@ -18,10 +18,11 @@ from sklearn.linear_model import Lasso, OrthogonalMatchingPursuit  # type: ignor
 
 import persianrug as pr
 from benchmarks.timing import medians
-from persianrug import transforms
+from persianrug import knots, transforms
 from persianrug.autoencoder import Measurement
 from persianrug.decoders import DECODERS
 from persianrug.energy import vector_energy
+from persianrug.training import Training, _Run, train
 
 # The table of the toy model: p, ratio, linear, ReLU (arXiv 2410.12101's law, solved independently).
 TABLE = [
@@ -289,6 +290,61 @@ def coding() -> None:
         print(f"  n_sparse {n}: dense products / ours {times['dense'] / times['ours']:.1f}")
 
 
+def training() -> None:
+    print("\nTraining at n_sparse 512, ratio 0.25, p 0.045: a step of batch 1024 against a plain PyTorch loop")
+    source = pr.SparseUniform(0.045)
+    run = _Run([Training.of_ratio(512, 0.25, source, steps=10**6)], torch.device("cpu"), torch.float32)
+    net = torch.nn.Sequential(
+        torch.nn.Linear(512, 128, bias=False), torch.nn.Linear(128, 512), torch.nn.ReLU()
+    )  # fmt: skip
+    adam = torch.optim.Adam(net.parameters(), 1e-3)
+
+    def plain() -> None:
+        x = torch.rand(1024, 512) * (torch.rand(1024, 512) < source.p)
+        loss = (net(x) - x).square().mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+
+    times = medians({"ours": run.advance, "plain": plain}, rounds=21)
+    print(
+        f"  ours {1e3 * times['ours']:.1f} ms, plain {1e3 * times['plain']:.1f} ms: "
+        f"plain / ours {times['plain'] / times['ours']:.2f}"
+    )
+    print("  32 models of n_sparse 64 in one batch against one after another, by vectors in a step")
+    for batch in (64, 256, 1024):
+        plans = [Training.of_ratio(64, 0.25, source, seed=k, batch=batch, steps=10**6) for k in range(32)]
+        many = _Run(plans, torch.device("cpu"), torch.float32)
+        ones = [_Run([plan], torch.device("cpu"), torch.float32) for plan in plans]
+
+        def each(ones: list[_Run] = ones) -> None:
+            for one in ones:
+                one.advance()
+
+        times = medians({"many": many.advance, "each": each}, rounds=7)
+        print(f"    {batch:5}: {times['each'] / times['many']:.1f} times faster")
+    rug = pr.Autoencoder(pr.Rug.of_ratio(512, 0.25), pr.ReLU()).tune(source)
+    for name, steps in (("closure", 600), ("closure", 2000), ("sampled", 2000)):
+        result = train(Training.of_ratio(512, 0.25, source, method=name, steps=steps))
+        law = result.network.autoencoder(source).limit(source)
+        print(
+            f"  {name}, {steps} steps: {result.seconds:.1f} s, measured {result.loss:.5f} +- {result.stderr:.5f}, "
+            f"its closure {law:.7f} ({law / rug.limit(source) - 1:+.3%} of the rug law)"
+        )
+
+
+def woven() -> None:
+    print("\nKnots woven to n_sparse 8192: law of the knot, predicted, measured")
+    for p, ratio in ((0.045, 0.25), (0.01, 0.25), (0.1, 0.25), (0.3, 0.5), (0.045, 0.5)):
+        source = pr.SparseUniform(p)
+        for knot in (knots.pair(), knots.best(source, ratio)):
+            model = pr.Autoencoder(pr.Rug.of_ratio(8192, ratio, knot=knot), pr.ReLU()).tune(source)
+            law, predicted = knot.law(source, knot.noise(source, ratio)), model.law(source)
+            result = model.measure(source)
+            compared = off(predicted, result, source.second_moment)
+            print(f"  p {p:5} ratio {ratio:4} {knot.name:24} {law:.6g}; {compared}")
+
+
 def kernels() -> None:
     print("\nTransforms of 1024 rows of float32, ms, and a copy of the rows")
     for n in (512, 8192, 999, 5000, 6144, 8191):
@@ -324,7 +380,9 @@ def memory() -> None:
 if __name__ == "__main__":
     print(f"Python {platform.python_version()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     start = time.perf_counter()
-    for benchmark in (laws, measurements, ladder, oamp, recovery_speed, sampling, coding, kernels, memory):
+    for benchmark in (
+        laws, measurements, ladder, oamp, woven, recovery_speed, training, sampling, coding, kernels, memory,
+    ):  # fmt: skip
         benchmark()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"\n{time.perf_counter() - start:.0f} s, peak memory {peak:.1f} GiB")

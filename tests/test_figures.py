@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import persianrug as pr
+from persianrug.figures.trained import trained
 from persianrug.figures.weave import _palette, weave
 
 
@@ -67,3 +68,21 @@ def test_the_plane_is_that_of_state_evolution():
             assert (loss == 0) == (ratio > threshold)
             # Which stops where an iteration gains less than 1%.
             assert model.limit(source) == pytest.approx(loss, rel=0.05, abs=1e-9)
+
+
+def test_trained_networks_are_drawn_beside_the_laws():
+    laws = {
+        0.1: {"linear": 2.0, "rug": 1.0, "pair": 0.8, "OAMP on the rug": 1e-9},
+        0.3: {"linear": 2.0, "rug": 1.5},
+    }
+    rows = [{"p": 0.1, "n_sparse": n, "loss": 0.5 + n / 1000, "stderr": 0.01} for n in (128, 64)]
+    figure = trained(rows, laws, 0.25)
+    first, second = figure.axes
+    lines = {line.get_label(): np.unique(line.get_ydata()) for line in first.lines if line.get_label()[0] != "_"}
+    assert {name: float(y[0]) for name, y in lines.items() if len(y)} == {"linear": 2.0, "rug": 1.0, "pair": 0.8}
+    assert "OAMP recovers all" in first.get_title()
+    assert "OAMP" not in second.get_title()
+    (points,) = first.containers
+    assert points[0].get_xdata().tolist() == [64, 128]
+    assert points[0].get_ydata() == pytest.approx([0.564, 0.628])
+    assert not second.containers

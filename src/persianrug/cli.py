@@ -331,7 +331,9 @@ def train(
     importance: Annotated[float, typer.Option(help="Exponent a: errors are weighted by rank^(-a/2).")] = 0.0,
     steps: Annotated[int | None, typer.Option(help="Steps of the optimiser. [default: 2000]")] = None,
     batch: Annotated[int | None, typer.Option(help="Vectors in a step. [default: 1024]")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Adam's. [default: 0.005]")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Adam's. [default: 0.005, less above 512 features]")
+    ] = None,
     schedule: Annotated[str | None, typer.Option(help="cosine or constant. [default: cosine]")] = None,
     patience: Annotated[int | None, typer.Option(help="Stop on a plateau of so many steps.")] = None,
     seed: Annotated[int, typer.Option(help="Of the first weights and the samples.")] = 0,

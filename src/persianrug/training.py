@@ -17,7 +17,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -38,6 +38,8 @@ _VERSION = 1
 
 # Length of the first columns of W_in.
 _LENGTH = 0.3
+# Adam's rate by default, and the number of features from which on it falls.
+_RATE, _RATE_FEATURES = 5e-3, 512
 # Adam's memory, in its usual form.
 _BETA1, _BETA2 = 0.9, 0.999
 # Points of a trace, and the most steps from one to the next: a loss that is not finite is noticed there.
@@ -98,7 +100,8 @@ class Training:
     steps : int >= 1
     batch : int >= 1
         Vectors in a step of `sampled`.
-    learning_rate : float > 0
+    learning_rate : float > 0, optional
+        By default 5e-3, and from 512 features on 2.56 / n_sparse: larger networks diverge at the same rate.
     schedule : str
         `cosine` lowers the rate along half a cosine to 0 at the last step, `constant` does not.
     epsilon : float > 0
@@ -127,7 +130,7 @@ class Training:
     importance: float = 0.0
     steps: int = 2000
     batch: int = 1024
-    learning_rate: float = 5e-3
+    learning_rate: float = cast(Any, None)
     schedule: str = "cosine"
     epsilon: float = 1e-12
     patience: int = 0
@@ -144,6 +147,8 @@ class Training:
         for name in ("tied", "bias", "residual"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; allowed: True, False")
+        if self.learning_rate is None:
+            object.__setattr__(self, "learning_rate", _RATE * min(1.0, _RATE_FEATURES / self.n_sparse))
         for name in ("learning_rate", "epsilon"):
             object.__setattr__(self, name, _checks.positive(name, getattr(self, name)))
         object.__setattr__(self, "importance", _checks.not_negative("importance", self.importance))
