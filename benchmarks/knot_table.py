@@ -42,6 +42,8 @@ def write(found: list[Found]) -> None:
     for recipe in recipes:
         for part in ("matrix", "readout"):
             recipe[part] = [[float(f"{value:.9g}") for value in row] for row in recipe[part]]
+        for part in ("gain", "bias"):
+            recipe[part] = [float(f"{value:.6g}") for value in recipe[part]]
     lines = ",\n".join(json.dumps(recipe) for recipe in recipes)
     write_whole(TABLE, f'{{"knots": [\n{lines}\n]}}\n'.encode())
 

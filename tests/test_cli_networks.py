@@ -147,6 +147,7 @@ class TestKnots:
         assert result.returncode == 0, result.stderr
         report = json.loads(result.stdout)
         assert report == json.loads((tmp_path / "k.json").read_text())
+        assert len(report["gain"]) == len(report["bias"]) == len(report["readout"])
         found = knots.from_recipe(report)
         source = pr.SparseUniform(0.2)
         assert found.loss == pytest.approx(found.knot.law(source, found.knot.noise(source, 0.5)), rel=1e-6)

@@ -34,7 +34,7 @@ from numpy.typing import ArrayLike, NDArray
 from persianrug import _checks
 from persianrug._arrays import Parts
 from persianrug.channel import Channel
-from persianrug.sources import Source
+from persianrug.sources import Source, SparseUniform
 
 Floats = NDArray[np.float64]
 
@@ -385,7 +385,10 @@ class Found:
     how: str
 
     def recipe(self) -> dict[str, Any]:
-        """A JSON object."""
+        """A JSON object, which also says gain and bias of every feature: x_hat = max(gain y + bias, 0)."""
+        source = SparseUniform(self.p)
+        views = self.knot.views(source, self.knot.noise(source, self.ratio))
+        gain, bias = zip(*(view.best_relu() for view in views), strict=True)
         return {
             "name": self.knot.name,
             "p": self.p,
@@ -395,6 +398,8 @@ class Found:
             "how": self.how,
             "matrix": self.knot.matrix.tolist(),
             "readout": self.knot.readout.tolist(),
+            "gain": gain,
+            "bias": bias,
         }
 
 
