@@ -57,6 +57,11 @@ class TestTrain:
         assert "relu law of a rug of this size" in result.stdout
         assert "Network(n_sparse=64, n_dense=16, activation='relu'), 600 steps" in result.stdout
 
+    def test_a_law_of_0_has_no_percentage(self, run):
+        result = run("train", "--n-sparse", 16, "--ratio", 1, "--steps", 5, "--out", "n.safetensors")
+        assert result.returncode == 0, result.stderr
+        assert "law of a rug of this size 0\n" in result.stdout
+
     def test_killed_and_resumed_it_ends_with_the_same_bits(self, run, tmp_path, command_environment):
         steps = 3000
         assert run("train", *SMALL, "--steps", steps, "--out", "whole.safetensors").returncode == 0
@@ -166,6 +171,7 @@ class TestKnots:
             (("--p", 0.1, "--ratio", 1), "ratio is 1.0; allowed"),
             (("--p", 0.1, "--ratio", 0.5, "--budget", "soon"), "budget is 'soon'; allowed: a time > 0"),
             (("--p", 0.1, "--ratio", 0.5, "--budget", "-1s"), "budget is '-1s'; allowed: a time > 0"),
+            (("--p", 0.1, "--ratio", 0.5, "--budget", "1e308"), "budget is '1e308'; allowed: a time > 0"),
             (("--p", 0.1, "--ratio", 0.5, "--out", "none/k.json"), "none is missing; allowed"),
         ],
     )

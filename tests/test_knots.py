@@ -70,6 +70,9 @@ class TestGeometry:
             (np.ones((1, 2)), np.ones((1, 2)), r"readout has shape \(1, 2\); allowed: \(2, 1\)"),
             (np.ones((1, 2)), [[1.0], [-1.0]], "readout @ matrix has -1 on its diagonal at feature 1"),
             (np.array([[1.0, 0.0]]), None, "readout @ matrix has 0 on its diagonal at feature 1"),
+            (np.array([[1.0, 1j]]), None, "matrix has shape .*; allowed: a matrix of finite numbers"),
+            (1e160 * np.eye(2), None, r"matrix has entries up to 1e\+160; allowed"),
+            (1e-160 * np.eye(2), None, "matrix has entries up to 1e-160; allowed"),
         ],
     )
     def test_bad_ones_are_refused(self, matrix, readout, message):
@@ -122,6 +125,32 @@ class TestLaw:
             found = minimize(lambda x, view=view: view.loss(*x), (gain, bias), method="Nelder-Mead").fun
             assert view.loss(gain, bias) <= found * (1 + 1e-4)
 
+    @pytest.mark.parametrize(
+        ("knot", "kinds"),
+        [
+            (pr.Knot("a", [[1.0, -5, 0, 0], [-7, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], np.eye(4)), [0, 1, 2, 2]),
+            (pr.Knot("b", 1e10 * np.diag([1.0, 5.0])), [0, 1]),
+            (pr.Knot("c", [[1.0, -2.0]], [[1.0], [-0.5]]), [0, 1]),
+        ],
+    )
+    def test_features_that_see_different_things_are_of_different_kinds(self, knot, kinds):
+        assert knot.kinds.tolist() == kinds
+
+    @pytest.mark.parametrize("size", [10, 1e3, 4e3, 5e3, 9e4])
+    def test_a_small_feature_beside_a_large_one(self, size):
+        # Without noise the small one is lost whenever the large one is active, and never disturbs it.
+        law = pr.Knot("uneven", [[1.0, -size]]).law(pr.SparseUniform(0.045), 0.0)
+        assert law == pytest.approx(0.045**2 / 6, rel=0.02 if size > 10 else 0.1)
+
+    @pytest.mark.parametrize(
+        "source",
+        [pr.SparseConstant(0.3), pr.SparseUniform(0.9), pr.SparseExponential(1e-6), pr.SparseConstant(1e-6)],
+    )
+    def test_noise_that_is_far_below_an_amplitude(self, source):
+        sigma = (source.variance * 1e-3) ** 0.5
+        exact = float(pr.ReLU().tune(source, sigma).risk(source, sigma))
+        assert knots.single().law(source, sigma) == pytest.approx(exact, rel=0.05, abs=1e-6 * source.second_moment)
+
     def test_features_of_one_kind_share_a_view(self):
         views = knots.icosahedron().views(pr.SparseUniform(0.1), 0.1)
         assert len(views) == 12
@@ -136,6 +165,10 @@ class TestLaw:
                 "ratio is 0.6; allowed with .*pair.*: up to 0.5",
             ),
             (lambda knot: knot.views(pr.SparseUniform(0.1), -1.0), "sigma is -1.0; allowed"),
+            (
+                lambda _: pr.Knot("steep", [[1.0, -1e6]]).views(pr.SparseUniform(0.1), 0.0),
+                "entries up to 1e.06; allowed in a law: up to 100000",
+            ),
             (
                 lambda knot: knot.views(pr.SparseUniform([0.1, 0.2]), 1.0),
                 "features that differ; allowed with knots",
@@ -236,6 +269,14 @@ class TestWeaves:
         if kind is not pr.OAMP:
             with pytest.raises(ValueError, match=r"encoder is KnottedRug.*; allowed with"):
                 pr.Autoencoder(rug, kind()).limit(source)
+
+    def test_what_does_not_fit_is_refused(self):
+        with pytest.raises(ValueError, match="n_dense leaves 2 channels to 9000 features; allowed"):
+            pr.Rug(9000, 2, knot=knots.line(4096))
+        with pytest.raises(ValueError, match=r"erasures is 0\.9"):
+            pr.Autoencoder(pr.Rug(2, 1, knot=knots.pair()), pr.ReLU(), channel=pr.Channel(erasures=0.9)).tune(
+                pr.SparseUniform(0.1)
+            )
 
     def test_sources_that_do_not_go_with_knots_are_refused(self):
         rug = pr.Rug(64, 32, knot=knots.pair())

@@ -147,6 +147,9 @@ class Network:
 
     def __post_init__(self) -> None:
         _checks.one_of("activation", self.activation, ACTIVATIONS)
+        for name, tensor in self.tensors().items():
+            if not isinstance(tensor, Tensor):
+                raise ValueError(f"{name} is a {type(tensor).__name__}; allowed: a torch.Tensor")
         if as_tensor("W_in", self.W_in).ndim != 2 or not self.W_in.numel():
             raise ValueError(f"W_in has shape {tuple(self.W_in.shape)}; allowed: (n_dense, n_sparse)")
         n_dense, n = self.W_in.shape

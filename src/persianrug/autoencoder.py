@@ -151,6 +151,9 @@ class Autoencoder:
     def law(self, source: Source, importance: ArrayLike | None = None) -> float:
         """Predicted loss per feature on the source, at this n_sparse, with the decoder as it is.
 
+        Where features differ all see the energy of all. So it is too high where a single one, of a large variance
+        or gain, has most of that: a feature does not disturb itself. The limit holds there.
+
         Parameters
         ----------
         source : Source

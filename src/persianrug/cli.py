@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import signal
 import sys
@@ -43,6 +44,9 @@ _PARAMETERS = ("gain", "bias", "threshold")
 _KNOT = "knot"
 # A law that fails by more says nothing.
 _OFF = 100.0
+
+# Of a search, in seconds.
+_LONGEST = 86400.0
 
 _INTERRUPTED = 128 + signal.SIGINT
 
@@ -404,9 +408,9 @@ def train(
         return
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{escape(str(out))}: {result.network}, {result.steps} steps in {result.seconds:.1f} s")
+    off = f" ({result.loss / law - 1:+.1%})" if law > 0 else ""
     console.print(
-        f"loss {result.loss:.5g} ± {result.stderr:.1g}; {decoder.name} law of a rug of this size {law:.5g} "
-        f"({result.loss / law - 1:+.1%})"
+        f"loss {result.loss:.5g} ± {result.stderr:.1g}; {decoder.name} law of a rug of this size {law:.5g}{off}"
     )
 
 
@@ -454,9 +458,12 @@ def _seconds(time: str) -> float:
     units = {"s": 1.0, "m": 60.0, "h": 3600.0}
     number, unit = (time[:-1], units[time[-1]]) if time[-1:] in units else (time, 1.0)
     try:
-        return _checks.positive("budget", float(number) * unit)
+        seconds = _checks.positive("budget", float(number) * unit)
     except ValueError:
-        raise ValueError(f"budget is {time!r}; allowed: a time > 0, as 60s or 5m") from None
+        seconds = math.inf
+    if seconds > _LONGEST:
+        raise ValueError(f"budget is {time!r}; allowed: a time > 0, as 60s or 5m, up to 24h")
+    return seconds
 
 
 def _check_picture(path: Path) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from persianrug import _checks
 from persianrug.decoders import ReLU
 from persianrug.encoders import noise_level
-from persianrug.knots import Found, Knot, named, nearest
+from persianrug.knots import LARGEST_ENTRY, Found, Knot, named, nearest
 from persianrug.sources import SparseUniform
 
 # Features of a knot that are searched for; larger ones end in worse minima, and there are small ones as good.
@@ -43,6 +43,7 @@ _RATE = 0.03
 # Features of a knot that are tried first, and the time that another size takes.
 _LIKELY = 12
 _SECONDS = 4.0
+_LONGEST = 86400.0
 
 
 def sizes(ratio: float) -> list[tuple[int, int]]:
@@ -73,7 +74,7 @@ def search(
     p : float in (0, 1]
     ratio : float in (0, 1)
     budget : float > 0
-        Seconds.
+        Seconds, at most a day.
     seed : int
     progress : function
         Called with the share of the time that is gone.
@@ -84,7 +85,7 @@ def search(
         If an argument is out of its range.
     """
     source = SparseUniform(_checks.probability("p", p))
-    budget = _checks.positive("budget", budget)
+    budget = min(_checks.positive("budget", budget), _LONGEST)
     if _checks.probability("ratio", ratio) == 1:
         raise ValueError("ratio is 1.0; allowed: a number in (0, 1), there is nothing to be tied at 1")
     generator = torch.Generator().manual_seed(_checks.integer("seed", seed, 0, 2**63 - 1))
@@ -227,7 +228,7 @@ class _Starts:
 
 
 def _knot(matrix: np.ndarray, readout: np.ndarray) -> Knot | None:
-    """A knot of these matrices, if they are finite; features that were given up are next to silent in it."""
+    """A knot of these matrices, if it has a law; features that were given up are next to silent in it."""
     if not (np.isfinite(matrix).all() and np.isfinite(readout).all()):
         return None
     # Of one size, so that numbers of it are about 1.
@@ -236,4 +237,5 @@ def _knot(matrix: np.ndarray, readout: np.ndarray) -> Knot | None:
     silent = np.einsum("kd,dk->k", readout, matrix) < 1e-3
     matrix[:, silent] = 1e-3 / np.sqrt(len(matrix))
     readout[silent] = matrix[:, silent].T
-    return Knot("found", matrix, readout)
+    knot = Knot("found", matrix, readout)
+    return knot if np.abs(knot.product).max() < LARGEST_ENTRY else None

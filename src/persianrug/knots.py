@@ -33,6 +33,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from persianrug import _checks
 from persianrug._arrays import Parts
+from persianrug._quadrature import rectified_first
 from persianrug.channel import Channel
 from persianrug.sources import Source, SparseUniform
 
@@ -41,8 +42,12 @@ Floats = NDArray[np.float64]
 _CLEAR = Channel()
 # Features of a knot.
 MOST_FEATURES = 4096
+# Noise of more steps of the grid than this has a transform that ends before the grid's does.
+_WIDE = 4.0
 # Points of the table of found knots that are looked at.
 _NEAREST = 4
+# Of C, so that the coarse grid of a law is fine enough.
+LARGEST_ENTRY = 1e5
 # Entries of C beyond which a grid for all of them would be too coarse for the others.
 _LARGE = 16.0
 # Points of the grid to a root mean square amplitude, and in all.
@@ -117,8 +122,10 @@ class Knot(Parts):
     @cached_property
     def kinds(self) -> NDArray[np.int64]:
         """Which features see the same: the first of each, (k,)."""
-        others = np.sort(self.product - 2 * self.product.max() * np.eye(self.features), axis=1)[:, 1:]
-        seen = np.column_stack([others, np.linalg.norm(self.readout, axis=1)])
+        off = self.product.copy()
+        np.fill_diagonal(off, -np.inf)
+        norms = np.linalg.norm(self.readout, axis=1)
+        seen = np.column_stack([np.sort(off, axis=1)[:, 1:], norms / norms.max()])
         _, first, kind = np.unique(np.round(seen, 9), axis=0, return_index=True, return_inverse=True)
         return first[kind]
 
@@ -159,8 +166,13 @@ class Knot(Parts):
         Raises
         ------
         ValueError
-            If the source's features differ, or sigma is negative or not finite.
+            If the source's features differ, sigma is negative or not finite, or R M has entries above 1e5.
         """
+        if np.abs(self.product).max() > LARGEST_ENTRY:
+            raise ValueError(
+                f"readout @ matrix has entries up to {np.abs(self.product).max():g}; "
+                f"allowed in a law: up to {LARGEST_ENTRY:g}"
+            )
         sigma = _checks.not_negative("sigma", sigma)
         if source.n_sparse is not None:
             raise ValueError(f"source {source.name} has features that differ; allowed with knots: alike ones")
@@ -242,19 +254,20 @@ def _moments(source: Source, others: Floats, noise: float, without: Floats | Non
     ends = np.sort(np.outer(others, reach), axis=1).sum(axis=0) + reach
     # Of many others, no more than a few are active at once.
     spread = math.sqrt(float(np.sum(others**2)) * source.variance + noise**2)
-    centre = source.mean * (1 + float(others.sum()))
+    centre = source.mean * float(others.sum())
     most = 12 * spread + 6 * unit * float(np.abs(others).max(initial=0.0))
     low = max(ends[0], centre - most + reach[0]) - 9 * noise
     high = min(ends[1], centre + most + reach[1]) + 9 * noise
-    # The best affine decoder is zero at y = -mean spread^2 / v, below which nothing is to be found.
-    low = min(low, -source.mean * spread**2 / source.variance if source.variance > 0 else 0.0)
+    if without is None and source.variance > 0:
+        # The best affine decoder is zero at y = -mean spread^2 / v, below which nothing is to be found.
+        low = min(low, -source.mean * spread**2 / source.variance)
     points = 1 << math.ceil(math.log2(max(2.0, 1.05 * (high - low) * _FINENESS / unit)))
     points = min(max(points, 1 << 12), _MOST_POINTS)
     step = 1.05 * (high - low) / points
 
     def sums(entries: Floats) -> NDArray[np.complex128]:
         """The transform of the sum of entries x_j, and noise."""
-        transform = np.exp(-0.5 * (2 * np.pi * noise * np.fft.rfftfreq(points, step)) ** 2).astype(np.complex128)
+        transform = _noise(noise / step, points)
         for entry, count in zip(*np.unique(np.round(entries, 12), return_counts=True), strict=True):
             factor = 1 - source.p + source.p * _binned(source, entry / step, points, 0)
             transform *= factor if count == 1 else factor ** int(count)
@@ -291,13 +304,32 @@ def _binned(source: Source, steps: float, points: int, q: int) -> NDArray[np.com
     return np.fft.rfft(masses)
 
 
+def _noise(steps: float, points: int) -> NDArray[np.complex128]:
+    """The transform of Gaussian noise of a standard deviation in steps of the grid."""
+    if steps > _WIDE:
+        return np.exp(-0.5 * (2 * np.pi * steps * np.fft.rfftfreq(points)) ** 2).astype(np.complex128)
+    # Narrower noise is shared by the nearest points, as all masses are: its transform would be cut off, which
+    # makes negative masses. The mass of point k >= 1 is a second difference of E max(steps z - k, 0).
+    k = np.arange(0.0, 10 * _WIDE + 2)
+    beyond = np.zeros(len(k)) if steps == 0 else rectified_first(-k, np.full(len(k), steps))
+    masses = np.zeros(points)
+    masses[1 : len(k) - 1] = beyond[:-2] - 2 * beyond[1:-1] + beyond[2:]
+    masses[1 - len(k) + 1 :] = masses[1 : len(k) - 1][::-1]
+    masses[0] = 1 - masses.sum()
+    return np.fft.rfft(masses)
+
+
 def _matrix(name: str, value: ArrayLike) -> Floats:
     try:
-        matrix = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
+        matrix = np.array(value)
+        matrix = matrix.astype(np.float64) if np.isrealobj(matrix) else np.empty(0)
+    except (TypeError, ValueError, RuntimeError):
         matrix = np.empty(0)
     if matrix.ndim != 2 or not np.isfinite(matrix).all():
         raise ValueError(f"{name} has shape {np.shape(value)}; allowed: a matrix of finite numbers")
+    if matrix.size and not _checks.SMALLEST <= np.abs(matrix).max() <= _checks.LARGEST:
+        allowed = f"from {_checks.SMALLEST:g} to {_checks.LARGEST:g}"
+        raise ValueError(f"{name} has entries up to {np.abs(matrix).max():g}; allowed: {allowed}")
     return matrix
 
 

@@ -208,6 +208,8 @@ def measure_symmetry(
     weights_out, weights_in, offsets = _checked(W_out, W_in, bias)
     samples = _checks.integer("samples", samples, 8, _MOST_SAMPLES)
     seed = _checks.integer("seed", seed, 0, 2**63 - 1)
+    if not isinstance(source, Source):
+        raise ValueError(f"source is {source!r}; allowed: a Source")
     if source.n_sparse is not None:
         raise ValueError(f"source {source.name} has features that differ; allowed here: alike ones")
     rows = _rows(weights_out, weights_in)

@@ -14,7 +14,7 @@ from torch import Tensor
 from persianrug import _checks
 from persianrug.channel import Channel
 from persianrug.encoders import _MOST_FEATURES, Encoder, Rug, _participation
-from persianrug.knots import Knot, View, library, line, pair, polygon, single
+from persianrug.knots import MOST_FEATURES, Knot, View, library, line, pair, polygon, single
 from persianrug.sources import Each, Source
 
 # Channels of which the participation is averaged.
@@ -127,6 +127,7 @@ class KnottedRug(Encoder):
         variance = sum(knot.channel_variance(source) * knot.channels * count for knot, count in self.knots)
         variance *= energy / self.channels
         if self.rug is None:
+            channel.kept(self.n_dense)
             return channel.variance**0.5
         return (
             float(self.rug.interference_of(variance, channel) + channel.variance * self.rug.noise_gain(channel))
@@ -244,9 +245,13 @@ def _filling(features: int, channels: int) -> list[tuple[Knot, int]]:
     if dense:
         knot = min(dense, key=lambda one: one.loss / one.rug).knot
         return [(knot, features // knot.features)]
-    if channels == 1:
+    if channels == 1 and features <= MOST_FEATURES:
         return [(line(features), 1)]
     rest = [(pair(), 1)] if channels % 2 else []
     planes, features = channels // 2, features - 2 * (channels % 2)
+    if features > planes * MOST_FEATURES:
+        raise ValueError(
+            f"n_dense leaves {channels} channels to {features} features; allowed: more, or another knot"
+        )
     few, more = features // planes, features % planes
     return [(polygon(few), planes - more), (polygon(few + 1), more), *rest]
