@@ -387,11 +387,22 @@ def train(
     place = _device(device)
     decoder = Linear() if activation == "identity" or features.signed else ReLU()
     law = Autoencoder(rug, decoder).tune(features).law(features) * float(training.weights.mean())
+    interrupted = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
+
+    # What is raised while a destructor runs is lost; then `progress` raises it again.
+    signal.signal(signal.SIGINT, interrupt)
     with _progress(training.steps, "training") as bar:
         before = 0
 
         def progress(step: int, _steps: int, loss: float) -> None:
             nonlocal before
+            if interrupted:
+                raise KeyboardInterrupt
             bar(step - before, 1, f"loss {loss:.5g}, law of the rug {law:.5g}")
             before = step
 
