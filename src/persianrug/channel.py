@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import ndtr
 from torch import Tensor
 
@@ -145,6 +144,8 @@ def quantiser(bits: int) -> tuple[float, float, float]:
     -------
     step, 1 / alpha, Var e
     """
+    # It takes long to import, and most codes are not rounded.
+    from scipy.optimize import minimize_scalar
 
     def moments(step: float) -> tuple[float, float]:
         edges = step * np.arange(-(2 ** (bits - 1)) + 1, 2 ** (bits - 1), dtype=np.float64)

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh_tridiagonal
-from scipy.stats import binom
 
 from persianrug.sources import Source
 
@@ -159,6 +158,9 @@ def _active_energy(source: Source) -> Rule:
 
 def _counts(others: int, p: float, most: int) -> Rule:
     """Numbers of active features and their chances, all that are likely, or a Gauss rule of 12 nodes for many."""
+    # It takes a third of a second to import, which much that comes this way does not need.
+    from scipy.stats import binom
+
     low, high = (int(binom.ppf(q, others, p)) for q in (1e-14, 1 - 1e-14))
     if high - low < most:
         counts = np.arange(low, high + 1, dtype=np.float64)
