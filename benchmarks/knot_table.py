@@ -28,7 +28,7 @@ def best_of(p: float, ratio: float, found: list[Found]) -> Found:
     source = pr.SparseUniform(p)
     rug = knots.single().law(source, knots.single().noise(source, ratio))
     hows = [(one.knot, one.how) for one in found if one.ratio == ratio]
-    hows += [(knot, "by name") for knot in knots.named().values() if knot.channels >= ratio * knot.features]
+    hows += [(knot, "by name") for knot in knots.named().values() if knot.fits(ratio)]
     laws = [(knot.law(source, knot.noise(source, ratio)), knot, how) for knot, how in hows]
     loss, knot, how = min(laws, key=lambda one: one[0])
     if loss >= rug * (1 - 1e-6):

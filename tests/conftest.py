@@ -1,7 +1,9 @@
+import io
 import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -57,6 +59,20 @@ def refused(result):
     assert result.stderr.count("\n") == 1, result.stderr
     assert result.stderr.startswith("persianrug: ")
     return result.stderr
+
+
+def saved(array, **arguments):
+    """The bytes of a .npy file."""
+    content = io.BytesIO()
+    np.save(content, array, **arguments)
+    return content.getvalue()
+
+
+def forged_header(shape):
+    """A .npy file whose header claims a shape, and some bytes."""
+    content = io.BytesIO()
+    np.lib.format.write_array_header_1_0(content, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    return content.getvalue() + bytes(64)
 
 
 # Those of a few numbers, which a general optimiser can check.

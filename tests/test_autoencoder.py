@@ -9,6 +9,7 @@ import scipy.sparse
 import torch
 
 import persianrug as pr
+from persianrug._tensors import digest
 
 from .conftest import EVERY_SOURCE, kinds_for
 
@@ -276,13 +277,11 @@ class TestFiles:
          '{"encoder": [], "decoder": {}, "mean": 0}', "[" * 100000],
     )  # fmt: skip
     def test_forged_recipes_are_refused(self, recipe, tmp_path):
-        from persianrug.autoencoder import _digest
-
         metadata = {
             "format": "persianrug.autoencoder",
             "version": "2",
             "recipe": recipe,
-            "sha256": _digest(recipe, {}),
+            "sha256": digest(recipe, {}),
         }
         safetensors.torch.save_file({}, tmp_path / "m.safetensors", metadata)
         with pytest.raises(ValueError, match="holds no recipe of this version"):

@@ -441,6 +441,11 @@ class TestTheLadder:
         clear = json.loads(run("solve", *options, "--json").stdout)
         assert clear["decoders"]["relu"]["predicted"] < report["decoders"]["relu"]["predicted"]
 
+    def test_zipf_takes_the_decoders_that_fit(self, run):
+        options = ("--p", 0.02, "--ratio", 0.5, "--zipf", 1, "--n-sparse", 64, "--json")
+        report = json.loads(run("solve", *options).stdout)
+        assert list(report["decoders"]) == ["linear", "relu", "jumprelu", "gated", "prolu", "bayes", "oamp"]
+
     def test_zipf(self, run):
         options = ("--p", 0.02, "--ratio", 0.25, "--zipf", 1.0, "--n-sparse", 1024, "--measure", "--json")
         result = run("solve", *options, "--samples", 1000, "--decoders", "linear,relu,bayes,oamp")

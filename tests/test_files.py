@@ -10,6 +10,7 @@ import pytest
 import scipy.sparse
 
 from persianrug.files import check_writable, read_rows, write_whole
+from tests.conftest import forged_header, saved
 
 ROWS = np.array([[0.0, 1.5, 0.0], [2.0, 0.0, 0.0], [0.0, 0.0, 0.5], [1.0, 0.0, 3.0]])
 
@@ -34,18 +35,6 @@ def test_duplicate_entries_are_added(tmp_path):
     rows = read_rows(tmp_path / "a.npz")
     assert rows.nnz == 2
     assert rows.toarray()[0, 1] == 3.0
-
-
-def saved(array, **arguments):
-    content = io.BytesIO()
-    np.save(content, array, **arguments)
-    return content.getvalue()
-
-
-def forged_header(shape):
-    content = io.BytesIO()
-    np.lib.format.write_array_header_1_0(content, {"descr": "<f8", "fortran_order": False, "shape": shape})
-    return content.getvalue() + bytes(64)
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ class TestLaw:
         exact = pr.ReLU().tune(source, sigma)
         loss = float(exact.risk(source, sigma))
         assert view.loss(exact.gain, exact.bias) == pytest.approx(loss, rel=1e-4, abs=1e-8 * source.second_moment)
-        assert view.loss(*view.best_relu()) == pytest.approx(loss, rel=1e-4, abs=1e-8 * source.second_moment)
+        assert view.loss(*view.best_relu) == pytest.approx(loss, rel=1e-4, abs=1e-8 * source.second_moment)
 
     @pytest.mark.parametrize("name", SOURCES)
     @pytest.mark.parametrize(("p", "sigma"), [(0.05, 0.1), (0.4, 0.5), (0.2, 0.0), (1.0, 0.3)])
@@ -113,7 +113,7 @@ class TestLaw:
         noise = sigma * np.random.default_rng(1).normal(size=(len(x), 2))
         y = source.mean + ((x - source.mean) @ knot.matrix.T + noise) @ knot.readout.T
         for i, view in enumerate(knot.views(source, sigma)):
-            gain, bias = view.best_relu()
+            gain, bias = view.best_relu
             for a, b in ((gain, bias), (1.0, -0.1), (0.5, 0.2)):
                 errors = (np.maximum(a * y[:, i] + b, 0) - x[:, i]) ** 2
                 assert abs(errors.mean() - view.loss(a, b)) < 4.5 * errors.std() / len(x) ** 0.5 + 1e-7
@@ -121,7 +121,7 @@ class TestLaw:
     @pytest.mark.parametrize(("p", "sigma"), [(0.05, 0.1), (0.4, 0.5), (0.05, 0.0)])
     def test_no_gain_and_bias_are_better(self, p, sigma):
         for view in random_knot(4, 2, seed=3).views(pr.SparseUniform(p), sigma):
-            gain, bias = view.best_relu()
+            gain, bias = view.best_relu
             found = minimize(lambda x, view=view: view.loss(*x), (gain, bias), method="Nelder-Mead").fun
             assert view.loss(gain, bias) <= found * (1 + 1e-4)
 

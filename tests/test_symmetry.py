@@ -1,7 +1,6 @@
 """Macroscopic statistics against brute force; verdicts on what is known to be a rug, knotted, or neither."""
 
 import contextlib
-import io
 import re
 import zipfile
 from dataclasses import asdict
@@ -15,6 +14,7 @@ import torch
 import persianrug as pr
 from persianrug import symmetry as module
 from persianrug.symmetry import measure_symmetry, read_weights
+from tests.conftest import forged_header, saved
 
 RNG = np.random.default_rng(0)
 SOURCE = pr.SparseUniform(0.1, scale=2.0)
@@ -501,18 +501,6 @@ def test_models_of_other_decoders_or_too_large_are_refused(tmp_path):
         read_weights(path)
 
 
-def saved(array, **arguments):
-    content = io.BytesIO()
-    np.save(content, array, **arguments)
-    return content.getvalue()
-
-
-def forged(shape):
-    content = io.BytesIO()
-    np.lib.format.write_array_header_1_0(content, {"descr": "<f8", "fortran_order": False, "shape": shape})
-    return content.getvalue() + bytes(64)
-
-
 GOOD = {"W_in": saved(W_IN), "W_out": saved(W_OUT), "bias": saved(BIAS)}
 
 
@@ -534,8 +522,8 @@ GOOD = {"W_in": saved(W_IN), "W_out": saved(W_OUT), "bias": saved(BIAS)}
         ({"W_in": saved(W_IN)[:-1]}, "not the size that its header says"),
         ({"W_in": saved(W_IN)[:30]}, "cannot be read"),
         ({"W_in": b""}, "cannot be read"),
-        ({"W_in": forged((10**9, 10**9))}, "not the size that its header says"),
-        ({"W_in": forged((-2, -4))}, "cannot be read"),
+        ({"W_in": forged_header((10**9, 10**9))}, "not the size that its header says"),
+        ({"W_in": forged_header((-2, -4))}, "cannot be read"),
     ],
 )
 def test_bad_npz_files_are_refused(replaced, word, tmp_path):
@@ -602,7 +590,7 @@ def test_matrices_that_are_too_large_are_refused_before_they_are_read(name, tmp_
     monkeypatch.setattr(module, "_MOST_ENTRIES", 60000)
     refused(path, "allowed: (at most )?2\\^27 entries")
     with zipfile.ZipFile(tmp_path / "b.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("W_in.npy", forged((4, 200000))[:-64] + bytes(4 * 200000 * 8))
+        archive.writestr("W_in.npy", forged_header((4, 200000))[:-64] + bytes(4 * 200000 * 8))
         archive.writestr("W_out.npy", GOOD["W_out"])
     refused(tmp_path / "b.npz", "its W_in has 6400.* bytes; allowed: 2\\^27 entries")
 

@@ -15,6 +15,7 @@ import torch
 
 import persianrug as pr
 from persianrug import _networks
+from persianrug._tensors import read_tensors, write_tensors
 from persianrug.training import Network, Training, _Run, train, train_many
 
 SOURCE = pr.SparseUniform(0.045)
@@ -323,9 +324,9 @@ def test_damaged_files_are_refused(tmp_path):
         with pytest.raises(ValueError, match=r"checkpoint file .* (cannot be read|is damaged)"):
             train(short(), checkpoint=path)
     path.write_bytes(whole)
-    config, tensors = _networks.read_tensors(path, "checkpoint", "persianrug.checkpoint", 1)
+    config, tensors = read_tensors(path, "checkpoint", "persianrug.checkpoint", 1)
     del tensors["first"]
-    _networks.write_tensors(path, "persianrug.checkpoint", 1, config, tensors)
+    write_tensors(path, "persianrug.checkpoint", 1, config, tensors)
     with pytest.raises(ValueError, match="holds no state of this version: 'first'"):
         train(short(), checkpoint=path)
     train(short()).network.save(path)
@@ -439,10 +440,10 @@ def test_whole_files_that_hold_no_network_are_refused(tmp_path):
         ({**config, "activation": "sine"}, weights),
         ({**config, "more": 1}, weights),
     ):
-        _networks.write_tensors(path, "persianrug.network", 1, other, tensors)
+        write_tensors(path, "persianrug.network", 1, other, tensors)
         with pytest.raises(ValueError, match="holds no network of this version"):
             Network.load(path)
-    _networks.write_tensors(path, "persianrug.network", 2, config, weights)
+    write_tensors(path, "persianrug.network", 2, config, weights)
     with pytest.raises(ValueError, match=r"version 2; allowed: format persianrug\.network, version 1"):
         Network.load(path)
 

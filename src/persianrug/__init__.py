@@ -91,6 +91,7 @@ __all__ = [
 
 __version__ = _version("persianrug")
 
+# Searched in this order: those that import more than others come last.
 _MODULES = (
     "autoencoder",
     "bounds",
@@ -98,11 +99,11 @@ _MODULES = (
     "decoders",
     "encoders",
     "files",
-    "gains",
-    "knots",
     "sources",
-    "symmetry",
     "weaves",
+    "knots",
+    "gains",
+    "symmetry",
 )
 
 

@@ -5,16 +5,12 @@ x_hat = act(h + bias),   h = W_out W_in x, which each hidden layer turns into [h
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from jaxtyping import Float
 from numpy.typing import ArrayLike
@@ -22,10 +18,10 @@ from torch import Tensor
 
 from persianrug import _checks
 from persianrug._arrays import Array, as_tensor, like, map_rows
-from persianrug.autoencoder import Autoencoder, _digest
+from persianrug._tensors import read_tensors, write_tensors
+from persianrug.autoencoder import Autoencoder
 from persianrug.decoders import Linear, ReLU
 from persianrug.encoders import Dense
-from persianrug.files import write_whole
 from persianrug.sources import Source
 
 _FORMAT = "persianrug.network"
@@ -303,41 +299,3 @@ class Network:
             raise ValueError(
                 f"network file {path} holds no network of this version: {error}; allowed: a file written by save"
             ) from None
-
-
-def write_tensors(
-    path: str | os.PathLike[str], kind: str, version: int, config: dict[str, Any], tensors: dict[str, Tensor]
-) -> None:
-    """Write a safetensors file, whole or not at all, whose metadata holds a configuration and a digest."""
-    text = json.dumps(config, sort_keys=True)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {"format": kind, "version": str(version), "config": text, "sha256": _digest(text, tensors)}
-    write_whole(path, safetensors.torch.save(tensors, metadata))
-
-
-def read_tensors(
-    path: str | os.PathLike[str], name: str, kind: str, version: int
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The configuration and the tensors of a file that `write_tensors` wrote; `name` is what messages call it.
-
-    Raises
-    ------
-    ValueError
-        If the file is missing, cannot be read, is damaged, or is of another format or version.
-    """
-    if not Path(path).is_file():
-        raise ValueError(f"{name} file {path} is missing; allowed: a file as written")
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{name} file {path} cannot be read: {reason}; allowed: a file as written") from None
-    if metadata.get("format") != kind or metadata.get("version") != str(version):
-        found = f"format {metadata.get('format')}, version {metadata.get('version')}"
-        raise ValueError(f"{name} file {path} has {found}; allowed: format {kind}, version {version}")
-    config = metadata.get("config", "")
-    if metadata.get("sha256") != _digest(config, tensors):
-        raise ValueError(f"{name} file {path} is damaged: its digest does not fit; allowed: a file as written")
-    return json.loads(config), tensors

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import scipy.sparse
 import torch
 from jaxtyping import Float
@@ -23,11 +18,11 @@ from torch import Tensor
 
 from persianrug import _checks, decoders, encoders
 from persianrug._arrays import Array, as_tensor, like, place
+from persianrug._tensors import read_tensors, write_tensors
 from persianrug.channel import Channel
 from persianrug.decoders import OAMP, Decoder
 from persianrug.decoders._base import CLEAR, code_variance
 from persianrug.encoders import Encoder
-from persianrug.files import write_whole
 from persianrug.sources import Each, Source
 
 # A measurement holds about this many features at a time: 64 MiB in float64.
@@ -108,6 +103,11 @@ class Autoencoder:
             if np.ndim(value) and len(value) != self.encoder.n_sparse:
                 raise ValueError(f"{name} has {len(value)} numbers; allowed: one, or {self.encoder.n_sparse}")
 
+    @property
+    def _scales(self) -> bool:
+        """Whether features are multiplied before they are encoded."""
+        return bool(np.ndim(self.gains)) or self.gains != 1
+
     def tune(self, source: Source) -> Autoencoder:
         """The same with its decoder tuned to source and channel, in closed form, for n_sparse -> infinity.
 
@@ -120,7 +120,7 @@ class Autoencoder:
 
     def encode(self, x: Float[Array, "*batch n_sparse"]) -> Float[Array, "*batch n_dense"]:
         """The code of x, a float32 or float64 tensor or array; ValueError for anything else."""
-        if not np.ndim(self.gains) and self.gains == 1:
+        if not self._scales:
             return self.encoder.encode(x)
         features = as_tensor("x", x, self.encoder.n_sparse)
         return like(x, self.encoder.encode(features * place(self.gains, features)))
@@ -133,7 +133,7 @@ class Autoencoder:
         codes = as_tensor("z", z, self.encoder.n_dense)
         rows = codes.reshape(-1, self.encoder.n_dense)
         out = self.decoder.decode(rows, self.encoder, self.mean * self.gains, self.channel)
-        if np.ndim(self.gains) or self.gains != 1:
+        if self._scales:
             out = out / place(self.gains, out)
         return like(z, out.reshape(*codes.shape[:-1], self.encoder.n_sparse))
 
@@ -309,7 +309,7 @@ class Autoencoder:
         ValueError
             If the path's folder is missing or not writable.
         """
-        tensors = {f"encoder.{name}": tensor.cpu() for name, tensor in self.encoder.tensors().items()}
+        tensors = {f"encoder.{name}": tensor for name, tensor in self.encoder.tensors().items()}
         parts = {
             "encoder": self.encoder.recipe(),
             "decoder": self.decoder.recipe(),
@@ -317,14 +317,8 @@ class Autoencoder:
             "channel": self.channel.recipe(),
             "gains": self.gains,
         }
-        recipe = json.dumps(_pack(parts, "", tensors), sort_keys=True)
-        metadata = {
-            "format": _FORMAT,
-            "version": str(_VERSION),
-            "recipe": recipe,
-            "sha256": _digest(recipe, tensors),
-        }
-        write_whole(path, safetensors.torch.save(tensors, metadata))
+        recipe = _pack(parts, "", tensors)
+        write_tensors(path, _FORMAT, _VERSION, recipe, tensors, key="recipe")
 
 
 def load(path: str | os.PathLike[str]) -> Autoencoder:
@@ -335,25 +329,10 @@ def load(path: str | os.PathLike[str]) -> Autoencoder:
     ValueError
         If the file cannot be read, is damaged, or is of another format or version.
     """
-    if not Path(path).is_file():
-        raise ValueError(f"model file {path} is missing; allowed: a file written by save")
+    allowed = "a file written by save"
+    recipe, tensors = read_tensors(path, "model", _FORMAT, _VERSION, key="recipe", allowed=allowed)
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"model file {path} cannot be read: {reason}; allowed: a file written by save") from None
-    if metadata.get("format") != _FORMAT or metadata.get("version") != str(_VERSION):
-        found = f"format {metadata.get('format')}, version {metadata.get('version')}"
-        raise ValueError(f"model file {path} has {found}; allowed: format {_FORMAT}, version {_VERSION}")
-    recipe = metadata.get("recipe", "")
-    if metadata.get("sha256") != _digest(recipe, tensors):
-        raise ValueError(
-            f"model file {path} is damaged: its digest does not fit; allowed: a file as written by save"
-        )
-    try:
-        parts = _unpack(json.loads(recipe), tensors)
+        parts = _unpack(recipe, tensors)
         weights = {name[8:]: tensor for name, tensor in tensors.items() if name.startswith("encoder.")}
         encoder = encoders.from_recipe(parts["encoder"], weights)
         channel = Channel(**parts["channel"])
@@ -361,7 +340,7 @@ def load(path: str | os.PathLike[str]) -> Autoencoder:
         return Autoencoder(encoder, decoder, parts["mean"], channel, parts["gains"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
-            f"model file {path} holds no recipe of this version: {error}; allowed: a file written by save"
+            f"model file {path} holds no recipe of this version: {error}; allowed: {allowed}"
         ) from None
 
 
@@ -384,15 +363,6 @@ def _unpack(part: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(part, dict):
         return {name: _unpack(value, tensors) for name, value in part.items()}
     return part
-
-
-def _digest(recipe: str, tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256(recipe.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _batches(

@@ -291,20 +291,17 @@ def knots(
             shown = share
 
         found = search(p, ratio, budget=seconds, seed=seed, progress=progress)
+    recipe = found.recipe()
     if out is not None:
-        write_whole(out, (json.dumps(found.recipe()) + "\n").encode())
+        write_whole(out, (json.dumps(recipe) + "\n").encode())
     if as_json:
-        typer.echo(json.dumps(found.recipe(), indent=2, allow_nan=False))
+        typer.echo(json.dumps(recipe, indent=2, allow_nan=False))
         return
     source = SparseUniform(p)
-    rows = [known.pair(), known.best(source, ratio)]
-    laws = [("single (the plain rug)", found.rug)]
-    laws += [
-        (knot.name, knot.law(source, knot.noise(source, ratio)))
-        for knot in rows
-        if knot.channels >= ratio * knot.features
-    ]
-    console = Console(highlight=False, soft_wrap=True)
+    others = [knot for knot in (known.pair(), known.best(source, ratio)) if knot.fits(ratio)]
+    laws = [(knot.name, knot.law(source, knot.noise(source, ratio))) for knot in others]
+    laws = [("single (the plain rug)", found.rug), *laws]
+    console = _console()
     console.print(f"uniform source, p = {p:g}, ratio = {ratio:g}: ReLU laws for infinitely many features\n")
     for name, loss in laws:
         console.print(f"  {name:<28} {loss:.6g}  ({loss / found.rug:.1%} of the rug)")
@@ -417,7 +414,7 @@ def train(
     if as_json:
         typer.echo(json.dumps(report, indent=2, allow_nan=False))
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = _console()
     console.print(f"{escape(str(out))}: {result.network}, {result.steps} steps in {result.seconds:.1f} s")
     off = f" ({result.loss / law - 1:+.1%})" if law > 0 else ""
     console.print(
@@ -450,7 +447,7 @@ def symmetry(
     if as_json:
         typer.echo(json.dumps({**statistics, "partners": partners}, allow_nan=False))
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = _console()
     verdict = statistics.pop("verdict")
     table = Table(box=SIMPLE_HEAD)
     table.add_column("statistic", no_wrap=True)
@@ -609,6 +606,9 @@ def _decoders(names: str | None, source: Source, on_data: bool) -> dict[str, typ
     # A soft threshold is for what has two sides, as one that cuts them off is for what has one.
     left_out = {name for name, kind in kinds.items() if kind.one_sided} if source.signed else {"soft"}
     left_out |= set() if knottable else {_KNOT}
+    if source.n_sparse is not None and not on_data:
+        # It has no law there; of data it has one for features taken as alike.
+        left_out.add("topk")
     return {name: kind for name, kind in kinds.items() if name not in left_out}
 
 
@@ -675,6 +675,15 @@ class _progress:
         self._bar.update(self._task, advance=done / whole, description=what)
 
 
+def _console() -> Console:
+    """Where tables and sentences are printed."""
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        # What reads it has no width.
+        console.width = 120
+    return console
+
+
 def _print_table(
     solver: _Solver,
     source: Source,
@@ -684,10 +693,7 @@ def _print_table(
 ) -> None:
     import numpy as np
 
-    console = Console(highlight=False, soft_wrap=True)
-    if not console.is_terminal:
-        # What reads it has no width.
-        console.width = 120
+    console = _console()
     measured = solver.device is not None
     first = next(iter(rows.values()))
     at = f"ratio = {solver.ratio:g}, {solver.rug}"

@@ -8,6 +8,8 @@ import secrets
 import stat
 import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +67,39 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
         raise
 
 
+@contextmanager
+def untrusted(what: str, path: str | os.PathLike[str], kinds: dict[str, str]) -> Iterator[Path]:
+    """The path of a file from outside, while it is read: whatever that raises, a ValueError says of which file.
+
+    Parameters
+    ----------
+    what : str
+        What messages call the file.
+    path : str or path
+    kinds : dict
+        The endings that are allowed, and what a file of each holds.
+
+    Raises
+    ------
+    ValueError
+        If the file has another ending, is no regular file, or anything is raised while it is read.
+    """
+    target = Path(path)
+    suffix = target.suffix.lower()
+    if suffix not in kinds:
+        raise ValueError(f"{what} file {path} ends in {suffix or 'nothing'}; allowed: {', '.join(kinds)}")
+    try:
+        if not stat.S_ISREG(target.stat().st_mode):
+            raise ValueError("it is not a regular file")
+        # Whatever a damaged or forged file makes libraries raise, or warn of, is the file's fault.
+        with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
+            yield target
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        hint = "" if "allowed: " in reason else f"; allowed: {kinds[suffix]}, without pickles"
+        raise ValueError(f"{what} file {path} cannot be read: {reason}{hint}") from None
+
+
 def read_rows(path: str | os.PathLike[str]) -> NDArray[np.float64] | scipy.sparse.csr_array:
     """Read a matrix of rows from a `.npy` file, or a SciPy sparse one from a `.npz` file.
 
@@ -80,20 +115,8 @@ def read_rows(path: str | os.PathLike[str]) -> NDArray[np.float64] | scipy.spars
         If the file cannot be read, is of another kind, truncated or damaged, or if the matrix does not have
         two dimensions with at least 4 rows and 2 features of finite numbers.
     """
-    target = Path(path)
-    suffix = target.suffix.lower()
-    if suffix not in (".npy", ".npz"):
-        raise ValueError(f"data file {path} ends in {suffix or 'nothing'}; allowed: .npy, .npz")
-    try:
-        if not stat.S_ISREG(target.stat().st_mode):
-            raise ValueError("it is not a regular file")
-        # Whatever a damaged or forged file makes the libraries below raise, or warn of, is the file's fault.
-        with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
-            rows = _read_sparse(target) if suffix == ".npz" else _read_dense(target)
-    except Exception as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-        kind = "a SciPy sparse matrix" if suffix == ".npz" else "a NumPy array of numbers"
-        raise ValueError(f"data file {path} cannot be read: {reason}; allowed: {kind}, without pickles") from None
+    with untrusted("data", path, {".npy": "a NumPy array of numbers", ".npz": "a SciPy sparse matrix"}) as target:
+        rows = _read_sparse(target) if target.suffix.lower() == ".npz" else _read_dense(target)
     entries = rows.data if scipy.sparse.issparse(rows) else rows
     if rows.ndim != 2:
         raise ValueError(f"data in {path} has {rows.ndim} dimensions; allowed: 2, rows x features")
@@ -110,7 +133,8 @@ def read_rows(path: str | os.PathLike[str]) -> NDArray[np.float64] | scipy.spars
     return rows
 
 
-def _check_numeric(dtype: np.dtype[np.generic]) -> None:
+def check_numeric(dtype: np.dtype[np.generic]) -> None:
+    """ValueError unless it is a type of real numbers."""
     if dtype.kind not in "biuf":
         raise ValueError(f"its entries are of type {dtype}")
 
@@ -118,13 +142,13 @@ def _check_numeric(dtype: np.dtype[np.generic]) -> None:
 def _read_dense(path: Path) -> NDArray[np.float64]:
     # Mapped, not read: a file shorter than its header says fails here, before memory is taken.
     mapped = np.lib.format.open_memmap(path, mode="r")
-    _check_numeric(mapped.dtype)
+    check_numeric(mapped.dtype)
     return np.array(mapped, dtype=np.float64, order="C")
 
 
 def _read_sparse(path: Path) -> scipy.sparse.csr_array:
     with zipfile.ZipFile(path) as archive:
-        headers = {entry.filename: _header(archive, entry) for entry in archive.infolist()}
+        headers = {entry.filename: header(archive, entry) for entry in archive.infolist()}
         unpacked = sum(entry.file_size for entry in archive.infolist())
     if unpacked > _MOST_UNPACKED:
         raise ValueError(f"it unpacks to {unpacked} bytes, more than {_MOST_UNPACKED}")
@@ -139,7 +163,7 @@ def _read_sparse(path: Path) -> scipy.sparse.csr_array:
     if max(shape, default=0) > max(_MOST_EMPTY, unpacked):
         raise ValueError(f"its shape is {shape}, too large for its {unpacked} bytes")
     matrix = scipy.sparse.load_npz(path)
-    _check_numeric(matrix.dtype)
+    check_numeric(matrix.dtype)
     if hasattr(matrix, "check_format"):
         matrix.check_format(full_check=True)
     rows = scipy.sparse.csr_array(matrix).astype(np.float64)
@@ -147,7 +171,7 @@ def _read_sparse(path: Path) -> scipy.sparse.csr_array:
     return rows
 
 
-def _header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.dtype[np.generic]:
+def header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.dtype[np.generic]:
     """The type of an array in an archive, whose size must be what its header says."""
     with archive.open(entry) as file:
         version = np.lib.format.read_magic(file)

@@ -76,15 +76,15 @@ def encoder_gains(
     # (c scale / level)^2, for which a feature pays price q of the code's power.
     shapes, _, _, shape = source.cells(scale)
     price = variance * (level / scale) ** 2
-    hulls = [_hull(one, decoder, level / scale[shape == k]) for k, one in enumerate(shapes)]
+    members = [np.flatnonzero(shape == k) for k in range(len(shapes))]
+    hulls = [_hull(one, decoder, level / scale[own]) for one, own in zip(shapes, members, strict=True)]
     with np.errstate(divide="ignore"):
         cost = np.log(price / (weights * scale**2))
 
     def chosen(log_multiplier: float) -> NDArray[np.float64]:
         q = np.empty(n)
-        for k, (corners, log_slopes) in enumerate(hulls):
-            members = shape == k
-            q[members] = corners[np.searchsorted(-log_slopes, -(log_multiplier + cost[members]))]
+        for own, (corners, log_slopes) in zip(members, hulls, strict=True):
+            q[own] = corners[np.searchsorted(-log_slopes, -(log_multiplier + cost[own]))]
         return q
 
     # Between all features as loud as they get and all next to silent.

@@ -93,8 +93,7 @@ def search(
     known = nearest(p, ratio)
     sigma = noise_level(source.variance, ratio)
     rug = float(ReLU().tune(source, sigma).risk(source, sigma))
-    fitting = [*named().values(), *(one.knot for one in known)]
-    fitting = [knot for knot in fitting if knot.channels >= ratio * knot.features - 1e-9]
+    fitting = [knot for knot in [*named().values(), *(one.knot for one in known)] if knot.fits(ratio)]
     found = [(knot.law(source, knot.noise(source, ratio)), knot) for knot in fitting]
     hows = {id(knot): "by name" for knot in fitting} | {id(one.knot): one.how for one in known}
     began = time.perf_counter()
@@ -102,11 +101,14 @@ def search(
     def until(share: float) -> float:
         return budget * share - (time.perf_counter() - began)
 
+    def report() -> None:
+        progress(min((time.perf_counter() - began) / budget, 1.0))
+
     def judge(starts: _Starts, how: str, most: int) -> None:
         for loss, knot in starts.best(source, ratio, most):
             hows[id(knot)] = how
             found.append((loss, knot))
-        progress(min((time.perf_counter() - began) / budget, 1.0))
+        report()
 
     # In little time fewer sizes, of the features that are most often best.
     tried = sorted(sizes(ratio), key=lambda size: abs(math.log(size[0] / _LIKELY)))
@@ -116,7 +118,7 @@ def search(
         starts = _Starts.random(*size, _FEW_STARTS, source, ratio, generator)
         starts.descend(until(_SHARES[0]) / left, _ACTIVE, _RATE)
         reached[size] = starts.least()
-        progress(min((time.perf_counter() - began) / budget, 1.0))
+        report()
     best = sorted(reached, key=lambda size: reached[size])[:_BEST_SIZES]
     for left, size in zip(range(len(best), 0, -1), best, strict=True):
         starts = _Starts.random(*size, _STARTS, source, ratio, generator)
@@ -129,11 +131,10 @@ def search(
         starts.descend(until(1.0) / left, 16 * _ACTIVE, 0.1 * _RATE)
         judge(starts, "gradient descent from random starts, polished", 1)
     loss, knot = min(found, key=lambda one: one[0])
-    if hows[id(knot)] != "by name":
+    how = hows[id(knot)]
+    if how != "by name":
         name = f"found-{knot.features}-{knot.channels}-p{p:g}-r{ratio:g}"
-        knot, how = Knot(name, knot.matrix, knot.readout), hows[id(knot)]
-    else:
-        how = "by name"
+        knot = Knot(name, knot.matrix, knot.readout)
     return Found(knot, p, ratio, loss, rug, how)
 
 
@@ -161,7 +162,7 @@ class _Starts:
     @classmethod
     def of(cls, knot: Knot, source: SparseUniform, ratio: float, generator: torch.Generator) -> _Starts:
         views = knot.views(source, knot.noise(source, ratio))
-        tuned = np.array([view.best_relu() for view in views])
+        tuned = np.array([view.best_relu for view in views])
         # The bias is that of an estimate which is centred on the source's mean.
         bias = tuned[:, 1] - tuned[:, 0] * source.mean * (knot.product.sum(axis=1) - 1)
         parts = [knot.matrix, knot.readout * tuned[:, :1], bias[None]]

@@ -141,9 +141,11 @@ class Knot(Parts):
         ValueError
             As `views`.
         """
-        views = self.views(source, sigma)
-        losses = {id(view): view.loss(*view.best_relu()) for view in views}
-        return float(np.mean([losses[id(view)] for view in views]))
+        return float(np.mean([view.least for view in self.views(source, sigma)]))
+
+    def fits(self, ratio: float) -> bool:
+        """Whether its channels are as many as the dimensions that the ratio gives its features, or more."""
+        return self.channels >= ratio * self.features - 1e-9
 
     def noise(self, source: Source, ratio: float, channel: Channel = _CLEAR) -> float:
         """Noise on a channel, where a rug of k / d times the ratio mixes the channels of infinitely many knots.
@@ -154,10 +156,10 @@ class Knot(Parts):
             If ratio is not in (0, d / k]: a weave never has fewer channels than dimensions.
         """
         ratio = _checks.probability("ratio", ratio)
-        within = ratio * self.features / self.channels
-        if within > 1 + 1e-9:
+        if not self.fits(ratio):
             raise ValueError(f"ratio is {ratio}; allowed with {self}: up to {self.channels / self.features:.4g}")
-        variance, within = self.channel_variance(source), min(within, 1.0) * (1 - channel.erasures)
+        variance = self.channel_variance(source)
+        within = min(ratio * self.features / self.channels, 1.0) * (1 - channel.erasures)
         return math.sqrt((1 / within - 1) * variance + channel.spread_for(variance).variance / within)
 
     def views(self, source: Source, sigma: float) -> list[View]:
@@ -201,6 +203,12 @@ class View:
         # Of a loss far below the grid's accuracy not even the sign is left.
         return max(float(loss), 0.0)
 
+    @cached_property
+    def least(self) -> float:
+        """The loss of the best gain and bias."""
+        return self.loss(*self.best_relu)
+
+    @cached_property
     def best_relu(self) -> tuple[float, float]:
         """Gain and bias of least loss.
 
@@ -420,7 +428,7 @@ class Found:
         """A JSON object, which also says gain and bias of every feature: x_hat = max(gain y + bias, 0)."""
         source = SparseUniform(self.p)
         views = self.knot.views(source, self.knot.noise(source, self.ratio))
-        gain, bias = zip(*(view.best_relu() for view in views), strict=True)
+        gain, bias = zip(*(view.best_relu for view in views), strict=True)
         return {
             "name": self.knot.name,
             "p": self.p,
@@ -486,5 +494,5 @@ def best(source: Source, ratio: float, channel: Channel = _CLEAR) -> Knot:
     """
     ratio = _checks.probability("ratio", ratio)
     knots = [*named().values(), *(one.knot for one in nearest(source.p, ratio))]
-    fitting = [knot for knot in knots if knot.channels >= ratio * knot.features - 1e-9]
+    fitting = [knot for knot in knots if knot.fits(ratio)]
     return min(fitting, key=lambda knot: knot.law(source, knot.noise(source, ratio, channel)))

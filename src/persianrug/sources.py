@@ -240,7 +240,7 @@ class Source(Parts, ABC):
         """
         if np.ndim(factor) == 0 and factor == 1:
             return self
-        names = [name for name in ("scale", "loc") if name in (part.name for part in fields(self) if part.init)]
+        names = [name for name in ("scale", "loc") if name in self._each()]
         if not names:
             raise ValueError(f"source {self.name} has no scale; allowed with gains: sources of a given scale")
         one: Any = replace

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import math
 import os
-import stat
-import warnings
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -36,7 +34,7 @@ from persianrug import _checks
 from persianrug._arrays import as_tensor, place
 from persianrug.autoencoder import _FORMAT, Autoencoder, load
 from persianrug.decoders import Linear, ReLU
-from persianrug.files import _check_numeric, _header
+from persianrug.files import check_numeric, header, untrusted
 from persianrug.sources import Source, SparseUniform
 
 # Rows of W that are computed at a time.
@@ -277,21 +275,10 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor, Tensor]:
         If the file cannot be read, is of another kind, truncated or damaged, has names missing, a matrix of more
         than 2^27 entries, or one that `measure_symmetry` would not take, or is a model with another decoder.
     """
-    target = Path(path)
-    suffix = target.suffix.lower()
-    if suffix not in (".npz", ".safetensors"):
-        raise ValueError(f"weights file {path} ends in {suffix or 'nothing'}; allowed: .npz, .safetensors")
-    try:
-        if not stat.S_ISREG(target.stat().st_mode):
-            raise ValueError("it is not a regular file")
-        # Whatever a damaged or forged file makes the libraries below raise, or warn of, is the file's fault.
-        with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
-            parts = _read_npz(target) if suffix == ".npz" else _read_safetensors(target)
+    holds = "arrays W_in, W_out and bias"
+    with untrusted("weights", path, {".npz": holds, ".safetensors": holds}) as target:
+        parts = _read_npz(target) if target.suffix.lower() == ".npz" else _read_safetensors(target)
         weights_out, weights_in, offsets = _checked(parts["W_out"], parts["W_in"], parts.get("bias"))
-    except Exception as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-        hint = "" if "allowed: " in reason else "; allowed: arrays W_in, W_out and bias, without pickles"
-        raise ValueError(f"weights file {path} cannot be read: {reason}{hint}") from None
     return weights_out, weights_in, torch.from_numpy(offsets)
 
 
@@ -493,7 +480,7 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
             # An archive may claim any size; at 8 bytes an entry, and with a header.
             if entry.file_size > 8 * _MOST_ENTRIES + 65536:
                 raise ValueError(f"its {key} has {entry.file_size} bytes; allowed: 2^27 entries")
-            _check_numeric(_header(archive, entry))
+            check_numeric(header(archive, entry))
             with archive.open(entry) as file:
                 array = np.lib.format.read_array(file, allow_pickle=False)
             _check_size(key, array.shape)

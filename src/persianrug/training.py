@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from persianrug import _checks
-from persianrug._networks import ACTIVATIONS, Network, propagate, read_tensors, write_tensors
+from persianrug._networks import ACTIVATIONS, Network, propagate
+from persianrug._tensors import read_tensors, write_tensors
 from persianrug.decoders import ReLU
 from persianrug.encoders import Rug, noise_level
 from persianrug.files import check_writable

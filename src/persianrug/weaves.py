@@ -124,22 +124,21 @@ class KnottedRug(Encoder):
 
     def channel_noise(self, source: Source, channel: Channel, energy: float = 1.0) -> float:
         """Standard deviation of the noise on a channel, at an energy of the vector relative to its mean."""
-        variance = sum(knot.channel_variance(source) * knot.channels * count for knot, count in self.knots)
-        variance *= energy / self.channels
         if self.rug is None:
             channel.kept(self.n_dense)
             return channel.variance**0.5
-        return (
-            float(self.rug.interference_of(variance, channel) + channel.variance * self.rug.noise_gain(channel))
-            ** 0.5
-        )
+        variance = energy * self.code_power * float(np.mean(source.variance))
+        noise = self.rug.interference_of(variance, channel) + channel.variance * self.rug.noise_gain(channel)
+        return float(noise) ** 0.5
 
-    def views(self, source: Source, channel: Channel, energy: float = 1.0) -> Iterator[tuple[slice, list[View]]]:
-        """The features (count k) of every kind of knot, and what each feature of such a knot looks like."""
+    def views(
+        self, source: Source, channel: Channel, energy: float = 1.0
+    ) -> Iterator[tuple[slice, Knot, int, list[View]]]:
+        """Of every kind of knot its features (count k), itself, count, and what each of k features looks like."""
         sigma, start = self.channel_noise(source, channel, energy), 0
         for knot, count in self.knots:
             stop = start + count * knot.features
-            yield slice(start, stop), knot.views(source, sigma)
+            yield slice(start, stop), knot, count, knot.views(source, sigma)
             start = stop
 
     @cached_property
@@ -149,8 +148,7 @@ class KnottedRug(Encoder):
     def interference_of(self, variance: Each, channel: Channel) -> NDArray[np.float64]:
         if np.ndim(variance):
             raise ValueError(f"source has features that differ; allowed with {self}: alike ones")
-        total = sum(float(np.sum(knot.matrix**2)) * count for knot, count in self.knots)
-        noise = 0.0 if self.rug is None else float(self.rug.interference_of(1.0, channel)) * total / self.channels
+        noise = 0.0 if self.rug is None else float(self.rug.interference_of(self.code_power, channel))
         own = [np.sum(knot.product**2, axis=1) - 1 + noise * self._gains(knot) for knot, _ in self.knots]
         return variance * np.maximum(self._repeated(own), 0.0)
 
@@ -170,7 +168,7 @@ class KnottedRug(Encoder):
     def frame_bound(self) -> float:
         raise ValueError(f"encoder {self} is no tight frame; allowed with oamp: a rug without knots")
 
-    @property
+    @cached_property
     def code_power(self) -> float:
         total = sum(float(np.sum(knot.matrix**2)) * count for knot, count in self.knots)
         return total / self.channels

@@ -53,10 +53,8 @@ class ReLU(Elementwise):
             return super().adapt(source, encoder, channel)
         self._check_sides(source)
         tuned = np.empty((encoder.n_sparse, 2))
-        for features, views in encoder.views(source, channel):
-            best = {id(view): view.best_relu() for view in views}
-            count = (features.stop - features.start) // len(views)
-            tuned[features] = np.tile([best[id(view)] for view in views], (count, 1))
+        for features, _, count, views in encoder.views(source, channel):
+            tuned[features] = np.tile([view.best_relu for view in views], (count, 1))
         return ReLU(*tuned.T)
 
     def limit(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> Floats:
@@ -79,15 +77,11 @@ class ReLU(Elementwise):
         self._check_sides(source)
         gain, bias = (np.broadcast_to(part, encoder.n_sparse) for part in (self.gain, self.bias))
         losses = np.empty(encoder.n_sparse)
-        for features, views in encoder.views(source, channel, energy):
-            kinds = list({id(view): view for view in views}.values())
-            kind = np.array([next(i for i, one in enumerate(kinds) if one is view) for view in views])
-            kind = np.tile(kind, (features.stop - features.start) // len(views))
+        for features, knot, count, views in encoder.views(source, channel, energy):
             # One integral for all features that are alike and read alike.
-            distinct, place = np.unique(
-                np.stack([kind, gain[features], bias[features]]), axis=1, return_inverse=True
-            )
-            losses[features] = np.array([kinds[int(k)].loss(a, b) for k, a, b in distinct.T])[place]
+            seen = np.stack([np.tile(knot.kinds, count), gain[features], bias[features]])
+            distinct, place = np.unique(seen, axis=1, return_inverse=True)
+            losses[features] = np.array([views[int(kind)].loss(a, b) for kind, a, b in distinct.T])[place]
         return losses
 
     def risk(self, source: Source, sigma: ArrayLike) -> Floats:
