@@ -17,9 +17,12 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from typer.exceptions import TyperException
+
+from persianrug._terminal import console as make_console
+from persianrug._terminal import progress_bar
+from persianrug.cli_sweep import app as sweeps
 
 if TYPE_CHECKING:
     from persianrug.autoencoder import Autoencoder
@@ -35,6 +38,8 @@ app = typer.Typer(
     help="Sparse data through a narrow linear bottleneck: the loss predicted, built without training, and "
     "measured.",
 )
+
+app.add_typer(sweeps, name="sweep")
 
 # Vectors that an iterative decoder is measured on by default.
 _ITERATED = 512
@@ -153,7 +158,7 @@ def solve(
         raise ValueError(f"--save is {save}, which saves the relu; allowed with it: decoders with relu among them")
     solver = _Solver(rug, channel, ratio, held_out, samples, seed, place if measure else None)
     rows: dict[str, dict[str, Any]] = {}
-    with _progress(len(kinds) * (2 if alike else 1), "solving") as bar:
+    with progress_bar(len(kinds) * (2 if alike else 1), "solving") as bar:
         for name, kind_of in kinds.items():
             # Of data, features taken as alike come first, then each by its own law.
             own = solver.knotted(features) if name == _KNOT else solver
@@ -250,7 +255,7 @@ def phase(
     from persianrug.sources import SOURCES
 
     kind = SOURCES[_checks.one_of("source", source, SOURCES)]
-    with _progress(1, "drawing") as bar:
+    with progress_bar(1, "drawing") as bar:
         figure = draw(kind, p, bar)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=130)
@@ -282,7 +287,7 @@ def knots(
     from persianrug.knot_search import search
     from persianrug.sources import SparseUniform
 
-    with _progress(1, "searching") as bar:
+    with progress_bar(1, "searching") as bar:
         shown = 0.0
 
         def progress(share: float) -> None:
@@ -301,7 +306,7 @@ def knots(
     others = [knot for knot in (known.pair(), known.best(source, ratio)) if knot.fits(ratio)]
     laws = [(knot.name, knot.law(source, knot.noise(source, ratio))) for knot in others]
     laws = [("single (the plain rug)", found.rug), *laws]
-    console = _console()
+    console = make_console()
     console.print(f"uniform source, p = {p:g}, ratio = {ratio:g}: ReLU laws for infinitely many features\n")
     for name, loss in laws:
         console.print(f"  {name:<28} {loss:.6g}  ({loss / found.rug:.1%} of the rug)")
@@ -393,7 +398,7 @@ def train(
 
     # What is raised while a destructor runs is lost; then `progress` raises it again.
     signal.signal(signal.SIGINT, interrupt)
-    with _progress(training.steps, "training") as bar:
+    with progress_bar(training.steps, "training") as bar:
         before = 0
 
         def progress(step: int, _steps: int, loss: float) -> None:
@@ -414,7 +419,7 @@ def train(
     if as_json:
         typer.echo(json.dumps(report, indent=2, allow_nan=False))
         return
-    console = _console()
+    console = make_console()
     console.print(f"{escape(str(out))}: {result.network}, {result.steps} steps in {result.seconds:.1f} s")
     off = f" ({result.loss / law - 1:+.1%})" if law > 0 else ""
     console.print(
@@ -447,7 +452,7 @@ def symmetry(
     if as_json:
         typer.echo(json.dumps({**statistics, "partners": partners}, allow_nan=False))
         return
-    console = _console()
+    console = make_console()
     verdict = statistics.pop("verdict")
     table = Table(box=SIMPLE_HEAD)
     table.add_column("statistic", no_wrap=True)
@@ -649,41 +654,6 @@ def _device(name: str) -> str:
     return name
 
 
-class _progress:
-    """A progress bar on stderr, if that is a terminal."""
-
-    def __init__(self, total: int, what: str) -> None:
-        console = Console(stderr=True)
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task(what, total=total)
-
-    def __enter__(self) -> _progress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def __call__(self, done: float, whole: float, what: str | None = None) -> None:
-        self._bar.update(self._task, advance=done / whole, description=what)
-
-
-def _console() -> Console:
-    """Where tables and sentences are printed."""
-    console = Console(highlight=False, soft_wrap=True)
-    if not console.is_terminal:
-        # What reads it has no width.
-        console.width = 120
-    return console
-
-
 def _print_table(
     solver: _Solver,
     source: Source,
@@ -693,7 +663,7 @@ def _print_table(
 ) -> None:
     import numpy as np
 
-    console = _console()
+    console = make_console()
     measured = solver.device is not None
     first = next(iter(rows.values()))
     at = f"ratio = {solver.ratio:g}, {solver.rug}"

@@ -1,0 +1,45 @@
+"""What the commands print with: a progress bar, and a console."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class progress_bar:
+    """A progress bar on stderr, if that is a terminal."""
+
+    def __init__(self, total: int, what: str) -> None:
+        terminal = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeRemainingColumn(),
+            console=terminal,
+            transient=True,
+            disable=not terminal.is_terminal,
+        )
+        self._task = self._bar.add_task(what, total=total)
+
+    def __enter__(self) -> progress_bar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, done: float, whole: float, what: str | None = None) -> None:
+        self._bar.update(self._task, advance=done / whole, description=what)
+
+    def reach(self, done: float, whole: float) -> None:
+        """Show so much of the whole as done."""
+        self._bar.update(self._task, completed=done, total=whole)
+
+
+def console() -> Console:
+    """Where tables and sentences are printed."""
+    found = Console(highlight=False, soft_wrap=True)
+    if not found.is_terminal:
+        # What reads it has no width.
+        found.width = 120
+    return found
