@@ -31,9 +31,13 @@ class progress_bar:
     def __call__(self, done: float, whole: float, what: str | None = None) -> None:
         self._bar.update(self._task, advance=done / whole, description=what)
 
-    def reach(self, done: float, whole: float) -> None:
+    def reach(self, done: float, whole: float, what: str | None = None) -> None:
         """Show so much of the whole as done."""
-        self._bar.update(self._task, completed=done, total=whole)
+        self._bar.update(self._task, completed=done, total=whole, description=what)
+
+    def say(self, line: str) -> None:
+        """Print a line on stderr, above the bar if there is one."""
+        self._bar.console.print(line, soft_wrap=True, highlight=False)
 
 
 def console() -> Console:

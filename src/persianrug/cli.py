@@ -23,6 +23,7 @@ from typer.exceptions import TyperException
 from persianrug._terminal import console as make_console
 from persianrug._terminal import progress_bar
 from persianrug.cli_sweep import app as sweeps
+from persianrug.cli_sweep import reproduce
 
 if TYPE_CHECKING:
     from persianrug.autoencoder import Autoencoder
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 
 app.add_typer(sweeps, name="sweep")
+app.command()(reproduce)
 
 # Vectors that an iterative decoder is measured on by default.
 _ITERATED = 512

@@ -1,8 +1,9 @@
-"""The commands that make many runs: sweep."""
+"""The commands that make many runs: sweep, and reproduce."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -127,6 +128,39 @@ def export(
     from persianrug.sweep import export as write
 
     typer.echo(f"{out}: {write(store, out)} runs")
+
+
+def reproduce(
+    out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("reproduction"),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Networks of up to 256 features, in minutes. The default.")
+    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="The sizes and the grid of the paper.")] = False,
+    figure: Annotated[str | None, typer.Option(help="Draw only this figure.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Processes side by side. [default: one a core]")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write into a folder that holds something else.")] = False,
+) -> None:
+    """Rebuild the figures of "The Persian Rug" from scratch, and say which of its claims hold."""
+    if quick and full:
+        raise ValueError("--quick and --full are given; allowed: one of them")
+
+    from persianrug.reproduction import PLANS
+    from persianrug.reproduction import reproduce as build
+
+    console = make_console()
+    with progress_bar(1, "reproducing") as bar:
+        written = build(
+            PLANS["full" if full else "quick"],
+            out,
+            figure=figure,
+            jobs=(os.cpu_count() or 1) if jobs is None else jobs,
+            force=force,
+            say=lambda line: bar.say(escape(line)),
+            progress=bar.reach,
+        )
+    for path in written:
+        if figure is not None or path.parent == out:
+            console.print(escape(str(path)))
 
 
 def _shown(store: str) -> str:

@@ -1,9 +1,9 @@
 """The database of sweeps: every run is taken by one worker, and stored as it finishes.
 
-A sweep is cut into batches of runs. A worker *claims* a batch for some seconds and renews its claim while it works,
-so that the batch of a worker that dies is taken by another one. A claim that another one has taken over cannot store
-anything any more: nothing is lost, and nothing is stored twice. Workers on different machines may share a store, if
-their clocks agree to within some seconds.
+A sweep is cut into batches of runs. A worker *claims* a batch for some seconds and renews its claim while it
+works, so that the batch of a worker that dies is taken by another one. A claim that another one has taken over
+cannot store anything any more: nothing is lost, and nothing is stored twice. Workers on different machines may
+share a store, if their clocks agree to within some seconds.
 """
 
 from __future__ import annotations
@@ -96,40 +96,52 @@ class Store:
     Raises
     ------
     ValueError
-        If the URL is malformed or its driver is missing, the file is no such database or is missing where it is
-        read, or the store has another version.
+        If the URL is malformed or its driver is missing, the file is no such database, holds something else or is
+        missing where it is read, or the store has another version.
     OSError
         If it cannot be reached or written.
+
+    Attributes
+    ----------
+    name : str
+        How messages name it, without a password.
+    lease : float
+        Seconds for which its claims hold, if they are not renewed.
     """
 
     def __init__(self, where: str | os.PathLike[str], *, reading: bool = False) -> None:
+        self.lease = LEASE
         text = os.fspath(where)
         if "://" in text:
             self._url, self.name = _parse(text)
         else:
             self._url, self.name = sa.URL.create("sqlite", database=text), text
-        immutable = False
         if self._url.get_backend_name() == "sqlite":
-            immutable = self._check_file(Path(self._url.database or ""), reading)
-        self._engine = _engine(self._url, reading, immutable)
-        with self._transaction() as connection:
-            self._check_schema(connection, reading)
+            self._check_file(Path(self._url.database or ""), reading)
+        self._engine = _engine(self._url, reading)
+        try:
+            with self._transaction() as connection:
+                self._check_schema(connection, reading)
+        except BaseException:
+            self.close()
+            raise
 
-    def _check_file(self, path: Path, reading: bool) -> bool:
-        """Refuse a file that cannot serve; whether it lies where SQLite cannot put its own files beside it."""
-        if path == Path() or str(path) == ":memory:":
+    def _check_file(self, path: Path, reading: bool) -> None:
+        """Refuse a file that cannot serve."""
+        if path == Path() or str(path) == ":memory:" or self._url.query:
             raise ValueError(f"store is {self.name}; allowed: a file, or the URL of a database")
-        if reading:
-            if not path.is_file():
-                raise ValueError(f"store {self.name} is missing; allowed: a store that a sweep has written")
-            return not os.access(path.resolve().parent, os.W_OK)
-        check_writable(path)
-        return False
+        if not reading:
+            check_writable(path)
+        elif not path.is_file():
+            said = "is no file" if path.exists() else "is missing"
+            raise ValueError(f"store {self.name} {said}; allowed: a store that a sweep has written")
 
     def _check_schema(self, connection: sa.Connection, reading: bool) -> None:
         names = set(sa.inspect(connection).get_table_names())
         if _schema.name not in names:
-            if reading or names & set(_TABLES.tables):
+            # The file of another program is left alone; on a server, tables of others may lie beside these.
+            foreign = names if connection.dialect.name == "sqlite" else names & set(_TABLES.tables)
+            if reading or foreign:
                 raise ValueError(f"store {self.name} holds no sweeps; allowed: a store that a sweep has written")
             if connection.dialect.name == "postgresql":
                 # Two processes may find an empty database at once.
@@ -147,7 +159,7 @@ class Store:
         try:
             with self._engine.begin() as connection:
                 yield connection
-        except sa.exc.DatabaseError as error:
+        except sa.exc.DBAPIError as error:
             raise _failure(self.name, error) from error
         except sa.exc.SQLAlchemyError as error:
             raise OSError(f"store {self.name} failed: {error}") from error
@@ -197,6 +209,11 @@ class Store:
 
     def claim(self, sweep: int, owner: str) -> Batch | None:
         """The next batch that nobody works on, or None."""
+        with self._transaction() as connection:
+            return self._claim(connection, sweep, owner)
+
+    def _claim(self, connection: sa.Connection, sweep: int, owner: str) -> Batch | None:
+        # Not before the transaction has begun, which may take a while.
         now = time.time()
         free = sa.or_(_batches.c.state == PENDING, sa.and_(_batches.c.state == CLAIMED, _batches.c.expires < now))
         candidate = (
@@ -206,27 +223,23 @@ class Store:
             .limit(1)
             .with_for_update(skip_locked=True)
         )
-        with self._transaction() as connection:
-            while (found := connection.execute(candidate).first()) is not None:
-                mine = _batches.c.id == found.id
-                if found.attempts >= _MOST_ATTEMPTS:
-                    error = f"its worker died {found.attempts} times, for want of memory perhaps"
-                    connection.execute(_batches.update().where(mine).values(state=DONE, owner=None))
-                    connection.execute(
-                        _runs.update().where(_runs.c.batch == found.id).values(state=FAILED, error=error)
-                    )
-                    continue
-                connection.execute(
-                    _batches.update().where(mine).values(
-                        state=CLAIMED, owner=owner, expires=now + LEASE, attempts=found.attempts + 1
-                    )
-                )  # fmt: skip
-                rows = connection.execute(
-                    sa.select(_runs.c.id, _runs.c.asked)
-                    .where(_runs.c.batch == found.id, _runs.c.state == PENDING)
-                    .order_by(_runs.c.number)
+        while (found := connection.execute(candidate).first()) is not None:
+            mine = _batches.c.id == found.id
+            unfinished = sa.and_(_runs.c.batch == found.id, _runs.c.state == PENDING)
+            if found.attempts >= _MOST_ATTEMPTS:
+                error = f"its worker died {found.attempts} times, for want of memory perhaps"
+                connection.execute(_batches.update().where(mine).values(state=DONE, owner=None))
+                connection.execute(_runs.update().where(unfinished).values(state=FAILED, error=error))
+                continue
+            connection.execute(
+                _batches.update().where(mine).values(
+                    state=CLAIMED, owner=owner, expires=now + self.lease, attempts=found.attempts + 1
                 )
-                return Batch(found.id, owner, {row.id: json.loads(row.asked) for row in rows})
+            )  # fmt: skip
+            rows = connection.execute(
+                sa.select(_runs.c.id, _runs.c.asked).where(unfinished).order_by(_runs.c.number)
+            )
+            return Batch(found.id, owner, {row.id: json.loads(row.asked) for row in rows})
         return None
 
     def renew(self, owner: str) -> None:
@@ -235,16 +248,20 @@ class Store:
             connection.execute(
                 _batches.update()
                 .where(_batches.c.owner == owner, _batches.c.state == CLAIMED)
-                .values(expires=time.time() + LEASE)
+                .values(expires=time.time() + self.lease)
             )
 
-    def release(self, owner: str) -> None:
-        """Give back the claims of an owner, and of those whose names begin with its, as if they were never made."""
+    def release(self, owner: str, *, died: bool = False) -> None:
+        """Give back the claims of an owner, and of those whose names begin with it.
+
+        It is as if there were none; but where workers have `died`, it counts as what it was.
+        """
+        attempts = _batches.c.attempts - (0 if died else 1)
         with self._transaction() as connection:
             connection.execute(
                 _batches.update()
                 .where(_batches.c.owner.startswith(owner, autoescape=True), _batches.c.state == CLAIMED)
-                .values(state=PENDING, owner=None, attempts=_batches.c.attempts - 1)
+                .values(state=PENDING, owner=None, attempts=attempts)
             )
 
     def finish(self, batch: Batch, outcomes: dict[int, Outcome]) -> bool:
@@ -330,19 +347,22 @@ def _parse(text: str) -> tuple[sa.URL, str]:
         if url.drivername in ("postgresql", "postgres"):
             url = url.set(drivername="postgresql+psycopg")
         url.get_dialect()
-    except (sa.exc.ArgumentError, ValueError) as error:
-        if isinstance(error, sa.exc.NoSuchModuleError):
-            raise ValueError(
-                f"store {text.split('://')[0]}://... is of no known kind; allowed: {_ALLOWED}"
-            ) from None
-        raise ValueError(f"store is no URL: {error}; allowed: {_ALLOWED}") from None
-    return url, url.render_as_string(hide_password=True)
+    except sa.exc.NoSuchModuleError:
+        raise ValueError(f"store {text.split('://')[0]}://... is of no known kind; allowed: {_ALLOWED}") from None
+    except (sa.exc.ArgumentError, ValueError):
+        # What they say may have a part of the password in it.
+        raise ValueError(f"store is no URL; allowed: {_ALLOWED}") from None
+    if url.get_backend_name() != "sqlite" and text.split("?")[0].count("@") > (url.username is not None):
+        # A part of the password would be taken for something else, and be shown.
+        raise ValueError("store is a URL with an @ too many; allowed: %40 for one in a password, %2F for a /")
+    hidden = {key: "***" for key in url.query if "pass" in key.lower()}
+    return url, url.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
 _ALLOWED = "the path of an SQLite file, postgresql://user:password@host/name, or another URL of SQLAlchemy's"
 
 
-def _engine(url: sa.URL, reading: bool, immutable: bool) -> sa.Engine:
+def _engine(url: sa.URL, reading: bool) -> sa.Engine:
     if url.get_backend_name() != "sqlite":
         try:
             timeout = {"connect_timeout": _CONNECT} if url.get_backend_name() == "postgresql" else {}
@@ -352,19 +372,18 @@ def _engine(url: sa.URL, reading: bool, immutable: bool) -> sa.Engine:
                 f"store needs the module {error.name}; allowed: SQLite, or pip install 'persianrug[postgresql]'"
             ) from None
     if reading:
-        path = Path(url.database or "").resolve()
-        options = "mode=ro&immutable=1&uri=true" if immutable else "mode=ro&uri=true"
-        url = sa.make_url(f"sqlite:///{path.as_uri()}?{options}")
+        url = _reading(Path(url.database or "").resolve())
     engine = sa.create_engine(url, connect_args={"timeout": _PATIENCE})
 
     @sa.event.listens_for(engine, "connect")
     def _connect(connection: Any, _record: Any) -> None:
         # Transactions are begun below, not by the driver, which would read before it locks.
         connection.isolation_level = None
-        if not reading:
-            # A commit survives the death of a process, and costs no wait for the disk.
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
+        try:
+            _prepare(connection, reading)
+        except BaseException:
+            connection.close()
+            raise
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
@@ -373,7 +392,33 @@ def _engine(url: sa.URL, reading: bool, immutable: bool) -> sa.Engine:
     return engine
 
 
-def _failure(name: str, error: sa.exc.DatabaseError) -> Exception:
+def _reading(path: Path) -> sa.URL:
+    """The URL of an SQLite file that is read; nothing is left beside it."""
+    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+        # SQLite puts files of its own beside it, and takes them away only where it might write.
+        mode = {"mode": "rw"}
+    elif Path(f"{path}-wal").exists():
+        mode = {"mode": "ro"}
+    else:
+        # Those files cannot be made, or not taken away.
+        mode = {"mode": "ro", "immutable": "1"}
+    return sa.URL.create("sqlite", database=path.as_uri(), query={**mode, "uri": "true"})
+
+
+def _prepare(connection: Any, reading: bool) -> None:
+    """Set up a connection to an SQLite file."""
+    if reading:
+        connection.execute("PRAGMA query_only=ON")
+        return
+    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    # What holds something else is refused later, and stays as it is.
+    if not names or _schema.name in names:
+        # A commit survives the death of a process, and costs no wait for the disk.
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _failure(name: str, error: sa.exc.DBAPIError) -> Exception:
     """What a database said, in a line of ours."""
     reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
     if "not a database" in reason or "malformed" in reason:

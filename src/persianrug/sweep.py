@@ -4,9 +4,9 @@ sweep = Sweep(p=(0.01, 0.045), ratio=(0.1, 0.25), n_sparse=(128, 256), method=("
 run_sweep(sweep, "runs.sqlite", jobs=2)
 rows(sweep, "runs.sqlite")
 
-Runs are independent, and are stored as they finish (`store.py`): a sweep that was stopped goes on where it was. Each
-has one thread, so that its numbers depend on the sweep alone, not on how many are at work. Networks of one shape are
-trained side by side, in batches that the sweep alone decides as well.
+Runs are independent, and are stored as they finish (`store.py`): a sweep that was stopped goes on where it was.
+Each has one thread, so that its numbers depend on the sweep alone, not on how many are at work. Networks of one
+shape are trained side by side, in batches that the sweep alone decides as well.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import itertools
 import json
 import os
 import secrets
+import signal
 import socket
 import threading
 import time
@@ -32,7 +33,7 @@ import numpy as np
 
 from persianrug import _checks
 from persianrug.files import check_writable, write_whole
-from persianrug.store import CLAIMED, DONE, FAILED, LEASE, PENDING, Batch, Outcome, Store
+from persianrug.store import CLAIMED, DONE, FAILED, PENDING, Batch, Outcome, Store
 
 # Methods that train a network; all others measure a decoder on a rug, or the ReLU on the best knot known.
 TRAINED = ("sampled", "closure")
@@ -120,9 +121,10 @@ class Sweep:
             if len(set(values)) < len(values):
                 raise ValueError(f"{name} has {_repeated(values)} twice; allowed: different ones")
             object.__setattr__(self, name, values)
-        _checks.integer("batch", self.batch, 1)
+        object.__setattr__(self, "batch", _checks.integer("batch", self.batch, 1))
         if self.samples is not None:
-            _checks.integer("samples", self.samples, 2, _checks.MOST_SAMPLES)
+            samples = _checks.integer("samples", self.samples, 2, _checks.MOST_SAMPLES)
+            object.__setattr__(self, "samples", samples)
         if not (isinstance(self.name, str) and 0 < len(self.name) <= 200):
             raise ValueError(f"name is {self.name!r}; allowed: a text of 1 to 200 characters")
         if len(self) > _MOST_RUNS:
@@ -226,8 +228,8 @@ class Run:
         return float(self.steps) * vectors * self.n_sparse * (self.n_dense + 20)
 
 
-def span(name: str, **table: Any) -> tuple[float, ...]:
-    """Numbers from one to another, which a table {from, to, points, scale} describes.
+def span(name: str, /, **table: Any) -> tuple[float, ...]:
+    """Numbers from one to another, which a table {from, to, points, scale} describes; whole ones between such.
 
     Raises
     ------
@@ -237,14 +239,18 @@ def span(name: str, **table: Any) -> tuple[float, ...]:
     allowed = "{from, to, points} and optionally scale, linear or log"
     if not {"from", "to", "points"} <= table.keys() <= {"from", "to", "points", "scale"}:
         raise ValueError(f"{name} is a table of {', '.join(table) or 'nothing'}; allowed: {allowed}")
-    low, high = (_checks.positive(f"{name}.{key}", table[key]) for key in ("from", "to"))
-    points = _checks.integer(f"{name}.points", table["points"], 1, _MOST_RUNS)
     scale = _checks.one_of(f"{name}.scale", table.get("scale", "linear"), ("linear", "log"))
-    # What is typed as a decimal should not be off in the last digit.
-    spaced = (np.geomspace if scale == "log" else np.linspace)(low, high, points)
-    numbers = [float(f"{value:.12g}") for value in spaced]
-    whole = all(isinstance(table[key], int) for key in ("from", "to"))
-    return tuple(dict.fromkeys(round(number) if whole else number for number in numbers))
+    check = _checks.positive if scale == "log" else _checks.not_negative
+    for key in ("from", "to"):
+        check(f"{name}.{key}", table[key])
+    points = _checks.integer(f"{name}.points", table["points"], 1, _MOST_RUNS)
+    whole = isinstance(table["from"], int) and isinstance(table["to"], int)
+    low, high = (table[key] if whole else float(table[key]) for key in ("from", "to"))
+    spaced = (np.geomspace if scale == "log" else np.linspace)(float(low), float(high), points).tolist()
+    # What is typed as a decimal should not be off in the last digit, and no number beyond the ends.
+    rounded = (round(number) if whole else float(f"{number:.12g}") for number in spaced[1:-1])
+    inner = (max(min(low, high), min(number, max(low, high))) for number in rounded)
+    return tuple(dict.fromkeys([low, *inner, *[high][: points - 1]]))
 
 
 def run_sweep(
@@ -285,7 +291,8 @@ def run_sweep(
         If the store fails, or a worker is killed. What was stored is kept.
     """
     jobs = _checks.integer("jobs", jobs, 1)
-    folder = None if weights is None else os.fspath(_folder(Path(weights)))
+    # Of the sweep and the number of the run, so that sweeps may share a folder.
+    prefix = None if weights is None else f"{_folder(Path(weights))}/{sweep.digest[:12]}-"
     store = Store(where)
     owner = f"{socket.gethostname()[:40]}:{os.getpid()}:{secrets.token_hex(4)}"
     try:
@@ -293,15 +300,17 @@ def run_sweep(
         sweep_id = store.add(sweep.digest, sweep.name, sweep.recipe, wanted)
         if retry:
             store.retry(sweep_id)
-        with _watched(store, sweep_id, progress):
+        interrupts = _Interrupts()
+        with interrupts.noted(), _watched(store, sweep_id, progress):
             counts = store.counts(sweep_id)
             # As many processes as there is work for.
             jobs = min(jobs, max(1, counts[PENDING] + counts[CLAIMED]))
             if jobs == 1:
-                with _one_thread():
-                    _work(store, sweep_id, f"{owner}:0", folder, os.getppid())
+                with one_thread():
+                    _work(store, sweep_id, f"{owner}:0", prefix, interrupts)
             else:
-                _work_apart(os.fspath(where), sweep_id, owner, folder, jobs)
+                with interrupts.raised():
+                    _work_apart(store, os.fspath(where), sweep_id, owner, prefix, jobs)
         counts = store.counts(sweep_id)
         return {DONE: counts[DONE], FAILED: counts[FAILED]}
     finally:
@@ -389,7 +398,7 @@ def _folder(path: Path) -> Path:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """With one thread of PyTorch: sums in another order have other last bits."""
     import torch
 
@@ -413,7 +422,7 @@ def _watched(store: Store, sweep: int, progress: Progress) -> Iterator[None]:
     def watch() -> None:
         while not ended.wait(_PAUSE):
             # A store that cannot be read now is not this thread's trouble.
-            with suppress(OSError):
+            with suppress(OSError, ValueError):
                 report()
 
     thread = threading.Thread(target=watch, daemon=True)
@@ -426,43 +435,120 @@ def _watched(store: Store, sweep: int, progress: Progress) -> Iterator[None]:
     report()
 
 
-def _work_apart(where: str, sweep: int, owner: str, folder: str | None, jobs: int) -> None:
+def _on_main_thread() -> bool:
+    """Whether this thread may set what signals do."""
+    return threading.current_thread() is threading.main_thread()
+
+
+class _Interrupts:
+    """What becomes of interrupts while a sweep runs.
+
+    One that comes while the store is at work may leave a lock behind for which another thread waits for ever. One
+    in a destructor is lost, and one in an import may become another error. So all are noted, and raised where they
+    do no harm.
+    """
+
+    def __init__(self) -> None:
+        self._noted = self._at_once = False
+
+    def check(self) -> None:
+        """Raise what was noted."""
+        if self._noted:
+            raise KeyboardInterrupt
+
+    def _interrupt(self, *_: object) -> None:
+        # Who insists is heard.
+        at_once = self._at_once or self._noted
+        self._noted = True
+        if at_once:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """With interrupts noted, where they do what they do by default; raised at the end at the latest."""
+        if not _on_main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            yield
+            return
+        signal.signal(signal.SIGINT, self._interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.check()
+
+    @contextmanager
+    def raised(self) -> Iterator[None]:
+        """With interrupts raised at once."""
+        self._at_once = True
+        try:
+            self.check()
+            yield
+        finally:
+            self._at_once = False
+        self.check()
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """With interrupts ignored, as they then are in all processes that are started."""
+    if not _on_main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _work_apart(store: Store, where: str, sweep: int, owner: str, prefix: str | None, jobs: int) -> None:
     """As `_work`, in processes of their own."""
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     try:
         with parallel_config(backend="loky", n_jobs=jobs, inner_max_num_threads=1):
-            Parallel()(delayed(_worker)(where, sweep, f"{owner}:{k}", folder, os.getpid()) for k in range(jobs))
+            # A terminal interrupts all processes at once; it is this one that ends the others.
+            with _deaf():
+                ended = Parallel(return_as="generator")(
+                    delayed(_worker)(where, sweep, f"{owner}:{k}", prefix, os.getpid()) for k in range(jobs)
+                )
+            for _ in ended:
+                pass
     except TerminatedWorkerError:
+        # If it is always the same batch that kills them, others should go on some time.
+        store.release(owner, died=True)
         raise OSError(
             "a worker was killed, perhaps for want of memory; what was stored is kept, and the sweep can be run "
             "again, with fewer --jobs"
         ) from None
 
 
-def _worker(where: str, sweep: int, owner: str, folder: str | None, parent: int) -> None:
+def _worker(where: str, sweep: int, owner: str, prefix: str | None, parent: int) -> None:
     """The whole life of a process of a sweep."""
     store = Store(where)
     try:
-        with _one_thread():
-            _work(store, sweep, owner, folder, parent)
+        with one_thread():
+            _work(store, sweep, owner, prefix, _Interrupts(), parent)
     finally:
         store.close()
 
 
-def _work(store: Store, sweep: int, owner: str, folder: str | None, parent: int) -> None:
-    """Claim, run and store batches until all of a sweep is done, by whomever."""
+def _work(
+    store: Store, sweep: int, owner: str, prefix: str | None, interrupts: _Interrupts, parent: int | None = None
+) -> None:
+    """Claim, run and store batches until all of a sweep is done, by whomever, or the parent is gone."""
     ended = threading.Event()
 
     def renew() -> None:
         renewed = time.monotonic()
         while not ended.wait(_PAUSE):
-            if os.getppid() != parent:
+            if parent is not None and os.getppid() != parent:
                 # Nobody waits for these numbers any more.
                 os._exit(1)
-            if time.monotonic() - renewed > LEASE / 5:
-                with suppress(OSError):
+            if time.monotonic() - renewed > store.lease / 5:
+                # If claims cannot be renewed, others take over.
+                with suppress(OSError, ValueError):
                     store.renew(owner)
                     renewed = time.monotonic()
 
@@ -472,35 +558,42 @@ def _work(store: Store, sweep: int, owner: str, folder: str | None, parent: int)
         while True:
             batch = store.claim(sweep, owner)
             if batch is not None:
-                store.finish(batch, _outcomes(batch, folder))
-            elif store.counts(sweep)[CLAIMED]:
-                time.sleep(_PAUSE)
-            else:
+                with interrupts.raised():
+                    outcomes = _outcomes(batch, prefix, interrupts)
+                store.finish(batch, outcomes)
+                continue
+            counts = store.counts(sweep)
+            # What is pending here is being claimed, or given back.
+            if not counts[PENDING] + counts[CLAIMED]:
                 return
+            with interrupts.raised():
+                time.sleep(_PAUSE)
     finally:
         ended.set()
         thread.join()
 
 
-def _outcomes(batch: Batch, folder: str | None) -> dict[int, Outcome]:
-    """What comes of the runs of a batch, one by one where they fail together."""
-    runs = {number: Run(**asked) for number, asked in batch.asked.items()}
+def _outcomes(batch: Batch, prefix: str | None, interrupts: _Interrupts) -> dict[int, Outcome]:
+    """What comes of the runs of a batch by their ids, one by one where they fail together."""
+    runs = {run: Run(**asked) for run, asked in batch.asked.items()}
     try:
         results = perform(list(runs.values()))
     except Exception as error:  # Whatever a run fails with is its result.
+        interrupts.check()
         if len(runs) > 1:
-            parts = [_outcomes(replace(batch, asked={run: asked}), folder) for run, asked in batch.asked.items()]
+            alone = [replace(batch, asked={run: asked}) for run, asked in batch.asked.items()]
+            parts = [_outcomes(one, prefix, interrupts) for one in alone]
             return {run: outcome for part in parts for run, outcome in part.items()}
         message = " ".join(str(error).split())
-        said = message if isinstance(error, ValueError) else f"{type(error).__name__}: {message}"
-        return {number: Outcome(error=said) for number in runs}
+        said = message if isinstance(error, ValueError) else f"{type(error).__name__}: {message}".rstrip(": ")
+        return {run: Outcome(error=said) for run in runs}
     outcomes = {}
-    for number, (result, model) in zip(runs, results, strict=True):
-        if folder is not None:
-            name = f"run-{number}.safetensors"
-            model.save(Path(folder) / name)
-            result["weights"] = name
-        outcomes[number] = Outcome(result)
+    for (run, asked), (result, model) in zip(runs.items(), results, strict=True):
+        if prefix is not None:
+            path = Path(f"{prefix}{asked.number}.safetensors")
+            model.save(path)
+            result["weights"] = path.name
+        outcomes[run] = Outcome(result)
     return outcomes
 
 

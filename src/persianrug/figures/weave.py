@@ -47,11 +47,11 @@ def weave(encoder: Encoder, pixels: int = 1) -> Image.Image:
         scaled = np.clip(entries / (3 * typical or 1.0), -1, 1)
         indices[start:stop] = np.rint(127.5 + 127.5 * scaled)
     picture = Image.fromarray(indices, mode="P")
-    picture.putpalette(_palette().tobytes())
+    picture.putpalette(palette().tobytes())
     return picture.resize((n * pixels, n * pixels), Image.Resampling.NEAREST)
 
 
-def _palette() -> NDArray[np.uint8]:
+def palette() -> NDArray[np.uint8]:
     """256 colours (256, 3) between the dyes."""
     places = [place for place, _ in _DYES]
     channels = np.array([[int(dye[i : i + 2], 16) for i in (1, 3, 5)] for _, dye in _DYES])
