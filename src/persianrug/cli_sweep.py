@@ -68,7 +68,7 @@ def run(
     from persianrug.sweep import Sweep, run_sweep
 
     sweep = Sweep.read(file, **given) if file is not None else Sweep(**given)
-    with progress_bar(len(sweep), f"sweep {sweep.name}") as bar:
+    with progress_bar(len(sweep), f"sweep {escape(sweep.name)}") as bar:
         counts = run_sweep(sweep, store, jobs=jobs, weights=weights, retry=retry, progress=bar.reach)
     report = {"sweep": sweep.name, "digest": sweep.digest, **counts}
     if as_json:

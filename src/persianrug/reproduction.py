@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from persianrug import _checks
 from persianrug.files import write_whole
-from persianrug.store import DONE, FAILED
+from persianrug.store import DONE, FAILED, Store
 from persianrug.sweep import KNOT, TRAINED, Sweep, one_thread, rows, run_sweep, span
 
 if TYPE_CHECKING:
@@ -62,10 +62,10 @@ class Plan:
         And along the curves.
     side : int
         Points of the plane on each side.
-    curve_points, rug_points, knot_points : int
-        Of every curve of trained networks, rugs, and the best knots.
+    curve_points, rug_points : int
+        Of every curve of trained networks and best knots, and of rugs.
     steps, batch : int
-        Of every training but those of the budget.
+        Of every training but those of the budget, and of the network that is shown.
     budget_sizes, budget_steps, budget_seeds : tuple of int
         Sizes, steps and seeds that are compared.
     shown_n, shown_steps : int
@@ -80,7 +80,6 @@ class Plan:
     side: int
     curve_points: int
     rug_points: int
-    knot_points: int
     steps: int
     batch: int
     budget_sizes: tuple[int, ...]
@@ -95,14 +94,14 @@ class Plan:
 
 PLANS = {
     "quick": Plan(
-        "quick", sizes=(64, 128, 256), curve_sizes=(64, 256), side=7, curve_points=5, rug_points=10,
-        knot_points=4, steps=1000, batch=256,
+        "quick", sizes=(64, 128, 256), curve_sizes=(64, 256), side=6, curve_points=5, rug_points=10,
+        steps=1000, batch=512,
         budget_sizes=(32, 64, 128, 256), budget_steps=(250, 1000, 4000), budget_seeds=(0,),
         shown_n=256, shown_steps=2000, recovery_side=12, recovery_n=1024, recovery_samples=32,
     ),
     "full": Plan(
         "full", sizes=(128, 1024, 8192), curve_sizes=(128, 1024, 8192), side=20, curve_points=8, rug_points=20,
-        knot_points=10, steps=2000, batch=1024,
+        steps=2000, batch=1024,
         budget_sizes=(64, 256, 1024, 4096), budget_steps=(500, 2000, 8000), budget_seeds=(0, 1, 2),
         shown_n=512, shown_steps=4000, recovery_side=24, recovery_n=8192, recovery_samples=64,
     ),
@@ -115,7 +114,6 @@ def sweeps(plan: Plan) -> dict[str, Sweep]:
     plane = span("plane", **{"from": _LEAST, "to": _MOST, "points": plan.side})
     curve = span("curve", **{"from": 0.02, "to": _MOST, "points": plan.curve_points, "scale": "log"})
     fine = span("fine", **{"from": _LEAST, "to": _MOST, "points": plan.rug_points, "scale": "log"})
-    coarse = span("coarse", **{"from": _LEAST, "to": _MOST, "points": plan.knot_points, "scale": "log"})
     phase = span("phase", **{"from": 0.006, "to": 0.8, "points": plan.recovery_side, "scale": "log"})
     trained: dict[str, Any] = {"method": ("sampled",), "steps": (plan.steps,), "batch": plan.batch}
     rugs: dict[str, Any] = {"n_sparse": (_RUG,), "samples": 1024}
@@ -140,8 +138,8 @@ def sweeps(plan: Plan) -> dict[str, Sweep]:
         "p-trained": Sweep(curve, _CURVE_RATIOS, plan.curve_sizes, **trained),
         "ratio-rug": Sweep(_CURVE_P, fine, **rugs),
         "p-rug": Sweep(fine, _CURVE_RATIOS, **rugs),
-        "ratio-knot": Sweep(_CURVE_P, coarse, **knots),
-        "p-knot": Sweep(coarse, _CURVE_RATIOS, **knots),
+        "ratio-knot": Sweep(_CURVE_P, curve, **knots),
+        "p-knot": Sweep(curve, _CURVE_RATIOS, **knots),
         "plane-rug": Sweep(plane, plane, (_RUG,), ("relu",), samples=256),
         "rare": Sweep((1e-4, 1e-3, 1e-2, 1e-1), (_CUT_RATIO,), (_RARE_N,), samples=32),
         "ladder": Sweep(
@@ -296,7 +294,8 @@ FIGURES = {
     "loss-ratio": Figure(
         "Loss against ratio",
         "Lines are laws, made before anything is measured; points are measurements with their standard errors. "
-        "(Paper: figure 2b and the loss curves.)",
+        "Where p is small, few features of a training's samples are ever active, and short trainings of small "
+        "networks do not reach the rug. (Paper: figure 2b and the loss curves.)",
         tuple(f"ratio-{kind}" for kind in _CURVES), _against("ratio"),
     ),
     "loss-p": Figure(
@@ -421,6 +420,8 @@ def reproduce(
     planned = {name: sweep for name, sweep in sweeps(plan).items() if name in needed}
     began = time.perf_counter()
     if planned:
+        # A store that cannot be used is said at once.
+        Store(place / _STORE).close()
         say(f"about {_spoken(estimate(list(planned.values()), place / _STORE, jobs))} on {jobs} processes")
     for name, sweep in planned.items():
 

@@ -310,7 +310,7 @@ def run_sweep(
                     _work(store, sweep_id, f"{owner}:0", prefix, interrupts)
             else:
                 with interrupts.raised():
-                    _work_apart(store, os.fspath(where), sweep_id, owner, prefix, jobs)
+                    _work_apart(store, _anywhere(where), sweep_id, owner, prefix, jobs)
         counts = store.counts(sweep_id)
         return {DONE: counts[DONE], FAILED: counts[FAILED]}
     finally:
@@ -323,13 +323,14 @@ def run_sweep(
 def rows(sweep: Sweep, where: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """What a store holds of the runs of a sweep: a dict a run, with what was asked for and what was found.
 
-    Keys are those of `Run`, n_dense, state and error, and of runs that are done
+    Keys are those of `Run`, state and error, and of runs that are done
 
+    - n_dense;
     - limit, predicted: laws, for infinitely many features and for this encoder; of trained networks those of the
       ReLU on a rug of this size;
     - measured, stderr, samples, seconds;
-    - parameters of the decoder; or of trained networks `trained_steps`, the closure of their weights, verdict, and
-      the statistics of `Symmetry`;
+    - parameters of the decoder; or of trained networks the closure of their weights, verdict, and the statistics
+      of `Symmetry`;
     - weights: the name of the file that holds them, where they were asked for.
 
     Raises
@@ -522,6 +523,12 @@ def _work_apart(store: Store, where: str, sweep: int, owner: str, prefix: str | 
             "a worker was killed, perhaps for want of memory; what was stored is kept, and the sweep can be run "
             "again, with fewer --jobs"
         ) from None
+
+
+def _anywhere(where: str | os.PathLike[str]) -> str:
+    """A store as it is named in other folders: processes stay where they were started, and are used again."""
+    text = os.fspath(where)
+    return text if "://" in text else os.fspath(Path(text).absolute())
 
 
 def _worker(where: str, sweep: int, owner: str, prefix: str | None, parent: int) -> None:

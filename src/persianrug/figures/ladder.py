@@ -16,7 +16,7 @@ from persianrug.figures._style import BLACK, BLUE, GREY, ORANGE, Row, blank, log
 _KINDS: tuple[tuple[type[Decoder], str, str], ...] = (
     (Linear, GREY, "o"), (ReLU, BLACK, "s"), (JumpReLU, BLUE, "D"), (ProLU, ORANGE, "^"),
 )  # fmt: skip
-_SIDE = 24
+_SIDE = 18
 _LEAST, _MOST = 1e-5, 0.9
 _LEAST_RATIO = 0.01
 _LEAST_CUT = 1e-8

@@ -11,7 +11,7 @@ from persianrug.figures._style import BLACK, VERMILLION, Row, blank, log_norm
 from persianrug.figures.phase import fixed_points
 from persianrug.sources import SparseUniform
 
-_SIDE = 60
+_SIDE = 40
 _LEAST, _MOST = 0.004, 0.95
 
 
