@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import os
 import platform
 import resource
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 
@@ -18,7 +21,7 @@ from sklearn.linear_model import Lasso, OrthogonalMatchingPursuit  # type: ignor
 
 import persianrug as pr
 from benchmarks.timing import medians
-from persianrug import knots, transforms
+from persianrug import knots, sweep, transforms
 from persianrug.autoencoder import Measurement
 from persianrug.decoders import DECODERS
 from persianrug.energy import vector_energy
@@ -345,6 +348,41 @@ def woven() -> None:
             print(f"  p {p:5} ratio {ratio:4} {knot.name:24} {law:.6g}; {compared}")
 
 
+def sweeping() -> None:
+    runs = 1000
+    print(f"\nA store of {runs} runs that do nothing, beside a bare sqlite3 that commits twice a run")
+    grid = sweep.Sweep(p=tuple(np.arange(1, runs + 1) / (runs + 1)), ratio=(0.5,), name="nothing")
+    perform, sweep.perform = (
+        sweep.perform,
+        lambda batch: [({"measured": 0.0, "seconds": 0.0}, None) for _ in batch],
+    )
+    folder = tempfile.TemporaryDirectory()
+    count = itertools.count()
+
+    def stored() -> None:
+        sweep.run_sweep(grid, f"{folder.name}/{next(count)}.sqlite")
+
+    def bare() -> None:
+        connection = sqlite3.connect(f"{folder.name}/{next(count)}.sqlite", isolation_level=None)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("CREATE TABLE runs (id INTEGER PRIMARY KEY, state TEXT, result TEXT)")
+        connection.executemany("INSERT INTO runs VALUES (?, 'pending', NULL)", [(k,) for k in range(runs)])
+        for _ in range(runs):
+            found = connection.execute("SELECT id FROM runs WHERE state = 'pending' LIMIT 1").fetchone()
+            connection.execute("UPDATE runs SET state = 'claimed' WHERE id = ?", found)
+            connection.execute("UPDATE runs SET state = 'done', result = '{}' WHERE id = ?", found)
+        connection.close()
+
+    seconds = medians({"store": stored, "bare": bare}, rounds=3)
+    sweep.perform = perform
+    folder.cleanup()
+    print(
+        f"  {seconds['store']:.2f} s, {1e3 * seconds['store'] / runs:.2f} ms a run; "
+        f"bare {seconds['bare']:.2f} s ({seconds['store'] / seconds['bare']:.1f} times)"
+    )
+
+
 def kernels() -> None:
     print("\nTransforms of 1024 rows of float32, ms, and a copy of the rows")
     for n in (512, 8192, 999, 5000, 6144, 8191):
@@ -381,7 +419,8 @@ if __name__ == "__main__":
     print(f"Python {platform.python_version()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     start = time.perf_counter()
     for benchmark in (
-        laws, measurements, ladder, oamp, woven, recovery_speed, training, sampling, coding, kernels, memory,
+        laws, measurements, ladder, oamp, woven, recovery_speed, training, sampling, coding, sweeping,
+        kernels, memory,
     ):  # fmt: skip
         benchmark()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

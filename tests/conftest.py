@@ -1,9 +1,19 @@
+import ctypes
 import io
 import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
+import time
+from pathlib import Path
 
 import numpy as np
+import psycopg
 import pytest
 from hypothesis import settings
 
@@ -82,3 +92,93 @@ PARAMETRIC = [pr.Linear, pr.ReLU, pr.JumpReLU, pr.Gated, pr.ProLU, pr.SoftThresh
 def kinds_for(source, kinds=PARAMETRIC):
     """The decoders that take a source."""
     return [kind for kind in kinds if not (kind.one_sided and source.signed)]
+
+
+# Of Linux's prctl.
+_DEATH_SIGNAL, _DROP = 1, 24
+_DAC_OVERRIDE, _DAC_READ_SEARCH = 1, 2
+
+
+def end_with_parent():
+    """In a child: a signal that lets PostgreSQL stop at once, when the tests end however they end."""
+    ctypes.CDLL(None).prctl(_DEATH_SIGNAL, int(signal.SIGQUIT), 0, 0, 0)
+
+
+def without_privileges():
+    """In a child: permissions of files bind even root."""
+    for capability in (_DAC_OVERRIDE, _DAC_READ_SEARCH):
+        ctypes.CDLL(None).prctl(_DROP, capability, 0, 0, 0)
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def server_programs():
+    """The folder of the newest PostgreSQL server here, or None."""
+    # Debian keeps them away from PATH.
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda one: float(one.parent.name))
+    found = [folder for folder in folders if (folder / "initdb").exists() and (folder / "postgres").exists()]
+    if not found and shutil.which("initdb"):
+        found = [Path(shutil.which("initdb")).resolve().parent]
+    return found[-1] if found else None
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """The URL of a PostgreSQL server of these tests alone, to which the name of a database is added."""
+    programs = server_programs()
+    if programs is None:
+        pytest.skip("no PostgreSQL server is installed; on Debian: apt-get install postgresql")
+    folder = Path(tempfile.mkdtemp(prefix="persianrug-postgresql-"))
+    options = {"cwd": folder, "stdin": subprocess.DEVNULL}
+    if os.geteuid() == 0:
+        # It refuses to run as root.
+        names = {entry.pw_name: entry for entry in pwd.getpwall()}
+        user = names.get("postgres") or names["nobody"]
+        os.chown(folder, user.pw_uid, user.pw_gid)
+        options |= {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    data, port = folder / "data", free_port()
+    making = [programs / "initdb", "--pgdata", data, "--username", "postgres", "--auth", "trust", "--no-sync",
+              "--encoding", "UTF8", "--locale", "C"]  # fmt: skip
+    serving = [programs / "postgres", "-D", data, "-c", "listen_addresses=127.0.0.1", "-c", f"port={port}",
+               "-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "full_page_writes=off"]  # fmt: skip
+    process = None
+    try:
+        subprocess.run(making, check=True, capture_output=True, **options)
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(serving, stdout=log, stderr=log, preexec_fn=end_with_parent, **options)
+        url = f"postgresql://postgres@127.0.0.1:{port}"
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                psycopg.connect(f"{url}/postgres").close()
+                break
+            except psycopg.OperationalError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError((folder / "log").read_text()) from None
+                time.sleep(0.02)
+        yield url
+    finally:
+        if process is not None:
+            process.send_signal(signal.SIGQUIT)
+            process.wait(timeout=60)
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def database(postgresql):
+    """The URL of a new PostgreSQL database."""
+    name = f"t{secrets.token_hex(6)}"
+    with psycopg.connect(f"{postgresql}/postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    yield f"{postgresql}/{name}"
+    with psycopg.connect(f"{postgresql}/postgres", autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def where(request, tmp_path):
+    """A new store of each kind."""
+    return str(tmp_path / "runs.sqlite") if request.param == "sqlite" else request.getfixturevalue("database")

@@ -508,7 +508,8 @@ class _Solver:
         from persianrug import knots
         from persianrug.encoders import Rug
 
-        knot = knots.best(source, self.rug.ratio, self.channel)
+        # At the ratio asked for: a knot that fits it may not fit that of so many features, and fillers do.
+        knot = knots.best(source, self.ratio, self.channel)
         rug = Rug(self.rug.n_sparse, self.rug.n_dense, self.seed, knot=knot)
         return replace(self, rug=rug)
 

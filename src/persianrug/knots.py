@@ -133,15 +133,24 @@ class Knot(Parts):
         """Variance of a channel of M x, averaged over the channels."""
         return float(np.mean(source.variance) * np.sum(self.matrix**2) / self.channels)
 
-    def law(self, source: Source, sigma: float) -> float:
+    def law(self, source: Source, sigma: float, most: float = math.inf) -> float:
         """The loss per feature of the best ReLU, with a gain and a bias for every feature, at channel noise sigma.
+
+        A knot that is found to lose more than `most` before all of its features are looked at loses infinity.
 
         Raises
         ------
         ValueError
             As `views`.
         """
-        return float(np.mean([view.least for view in self.views(source, sigma)]))
+        self._check(source, sigma)
+        loss = 0.0
+        for kind, count in zip(*np.unique(self.kinds, return_counts=True), strict=True):
+            # Views are large, and each is only looked at once.
+            loss += _view(self, source, sigma, int(kind)).least * int(count) / self.features
+            if loss > most:
+                return math.inf
+        return loss
 
     def fits(self, ratio: float) -> bool:
         """Whether its channels are as many as the dimensions that the ratio gives its features, or more."""
@@ -170,16 +179,20 @@ class Knot(Parts):
         ValueError
             If the source's features differ, sigma is negative or not finite, or R M has entries above 1e5.
         """
+        self._check(source, sigma)
+        made = {int(i): _view(self, source, sigma, int(i)) for i in np.unique(self.kinds)}
+        return [made[int(i)] for i in self.kinds]
+
+    def _check(self, source: Source, sigma: float) -> None:
+        """ValueError unless there is a law."""
         if np.abs(self.product).max() > LARGEST_ENTRY:
             raise ValueError(
                 f"readout @ matrix has entries up to {np.abs(self.product).max():g}; "
                 f"allowed in a law: up to {LARGEST_ENTRY:g}"
             )
-        sigma = _checks.not_negative("sigma", sigma)
+        _checks.not_negative("sigma", sigma)
         if source.n_sparse is not None:
             raise ValueError(f"source {source.name} has features that differ; allowed with knots: alike ones")
-        made = {int(i): _view(self, source, sigma, int(i)) for i in np.unique(self.kinds)}
-        return [made[int(i)] for i in self.kinds]
 
 
 @dataclass(frozen=True)
@@ -494,5 +507,11 @@ def best(source: Source, ratio: float, channel: Channel = _CLEAR) -> Knot:
     """
     ratio = _checks.probability("ratio", ratio)
     knots = [*named().values(), *(one.knot for one in nearest(source.p, ratio))]
-    fitting = [knot for knot in knots if knot.fits(ratio)]
-    return min(fitting, key=lambda knot: knot.law(source, knot.noise(source, ratio, channel)))
+    # Small ones first: they take little time, and tell which of the large ones need not be looked at to the end.
+    fitting = sorted((knot for knot in knots if knot.fits(ratio)), key=lambda knot: knot.features)
+    least, found = math.inf, fitting[0]
+    for knot in fitting:
+        loss = knot.law(source, knot.noise(source, ratio, channel), least)
+        if loss < least:
+            least, found = loss, knot
+    return found

@@ -454,7 +454,7 @@ def reproduce(
         found = claims(data)
         for name, content in (
             ("claims.csv", table(found)),
-            ("index.html", page(data, found, pictures, time.perf_counter() - began)),
+            ("index.html", page(data, chosen, found, pictures, time.perf_counter() - began)),
         ):
             written.append(place / name)
             write_whole(written[-1], content)

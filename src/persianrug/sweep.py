@@ -630,16 +630,20 @@ def _measure(run: Run) -> tuple[dict[str, Any], Any]:
     from persianrug.autoencoder import Autoencoder
     from persianrug.decoders import DECODERS, OAMP, ReLU
     from persianrug.encoders import Rug
+    from persianrug.weaves import KnottedRug
 
     began = time.perf_counter()
     source = _source(run)
-    knot = knots.best(source, run.n_dense / run.n_sparse) if run.method == KNOT else None
+    knot = knots.best(source, run.ratio) if run.method == KNOT else None
     rug = Rug(run.n_sparse, run.n_dense, run.seed, knot=knot)
     decoder = ReLU() if run.method == KNOT else DECODERS[run.method]()
     model = Autoencoder(rug, decoder).tune(source)
     iterative = isinstance(decoder, OAMP)
     samples = 512 if iterative and run.samples is None else run.samples
-    limit, predicted = model.limit(source), model.law(source)
+    limit = model.limit(source)
+    # A pure tiling has no noise, and the same law at every size.
+    tiling = isinstance(rug, KnottedRug) and rug.rug is None
+    predicted = limit if tiling else model.law(source)
     # What is recovered is lost in the rounding of float32.
     dtype = torch.float64 if iterative else torch.float32
     found = model.measure(source, samples=samples, seed=run.seed, dtype=dtype)

@@ -16,26 +16,28 @@ from persianrug.sweep import TRAINED
 
 if TYPE_CHECKING:
     from persianrug.claims import Claim
-    from persianrug.reproduction import Data
+    from persianrug.reproduction import Data, Figure
 
 _LIBRARIES = ("persianrug", "torch", "numpy", "scipy", "matplotlib")
 
 
-def page(data: Data, found: Sequence[Claim], pictures: dict[str, bytes], seconds: float) -> bytes:
+def page(
+    data: Data, figures: dict[str, Figure], found: Sequence[Claim], pictures: dict[str, bytes], seconds: float
+) -> bytes:
     """The page as HTML, which needs no other file.
 
     Parameters
     ----------
     data : Data
         The runs.
+    figures : dict
+        What they are called and show, by name.
     found : sequence of Claim
     pictures : dict
-        Figures by name, as PNG.
+        The figures by name, as PNG.
     seconds : float
         How long it took to make, without what was there before.
     """
-    from persianrug.reproduction import FIGURES
-
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     template = environment.from_string(files("persianrug.figures").joinpath("report.html").read_text("utf-8"))
     made = []
@@ -51,7 +53,7 @@ def page(data: Data, found: Sequence[Claim], pictures: dict[str, bytes], seconds
         plan=data.plan,
         claims=found,
         yes=sum(claim.agrees == "yes" for claim in found),
-        figures={name: figure for name, figure in FIGURES.items() if name in pictures},
+        figures=figures,
         pictures={name: base64.b64encode(content).decode() for name, content in pictures.items()},
         runs=sum(len(sweep) for sweep in data.sweeps.values()),
         busy=_spoken(sum(row["seconds"] for row in data.every)),
