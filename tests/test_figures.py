@@ -5,7 +5,7 @@ import pytest
 
 import persianrug as pr
 from persianrug.figures.trained import trained
-from persianrug.figures.weave import _palette, weave
+from persianrug.figures.weave import palette, weave
 
 
 def test_pixels_are_entries_of_W():
@@ -42,8 +42,8 @@ def test_a_rug_that_keeps_everything_and_given_weights_are_drawn():
     assert np.asarray(weave(pr.Dense(weights))).shape == (10, 10)
 
 
-def test_the_palette_runs_from_indigo_over_madder_to_ivory():
-    palette = _palette()
+def test_thepalette_runs_from_indigo_over_madder_to_ivory():
+    palette = palette()
     assert palette.shape == (256, 3)
     assert palette[0].tolist() == [0x10, 0x20, 0x4D]
     assert palette[255].tolist() == [0xFB, 0xF0, 0xD4]
