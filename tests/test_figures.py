@@ -42,12 +42,12 @@ def test_a_rug_that_keeps_everything_and_given_weights_are_drawn():
     assert np.asarray(weave(pr.Dense(weights))).shape == (10, 10)
 
 
-def test_thepalette_runs_from_indigo_over_madder_to_ivory():
-    palette = palette()
-    assert palette.shape == (256, 3)
-    assert palette[0].tolist() == [0x10, 0x20, 0x4D]
-    assert palette[255].tolist() == [0xFB, 0xF0, 0xD4]
-    assert np.abs(np.diff(palette.astype(int), axis=0)).max() <= 4
+def test_the_palette_runs_from_indigo_over_madder_to_ivory():
+    colours = palette()
+    assert colours.shape == (256, 3)
+    assert colours[0].tolist() == [0x10, 0x20, 0x4D]
+    assert colours[255].tolist() == [0xFB, 0xF0, 0xD4]
+    assert np.abs(np.diff(colours.astype(int), axis=0)).max() <= 4
 
 
 @pytest.mark.parametrize(("n", "pixels"), [(16, 0), (16, 2000), (8192, 3), (9000, 1)])

@@ -341,7 +341,7 @@ FIGURES = {
         "lyapunov_mean", "mean Lyapunov ratio of the rows", "Lyapunov's condition, mean over rows", "As above.",
     ),
     "heatmap-ks": _statistic(
-        "ks_p_value", "p-value of Kolmogorov and Smirnov's test", "Is interference Gaussian?",
+        "ks_p_value", "KS test, p-value", "Is interference Gaussian?",
         "Median over features of the p-value of nu_i against a Gaussian, on 1024 samples: about 0.5 where it is "
         "one, 0 where it is not.",
     ),
@@ -422,7 +422,11 @@ def reproduce(
     if planned:
         # A store that cannot be used is said at once.
         Store(place / _STORE).close()
-        say(f"about {_spoken(estimate(list(planned.values()), place / _STORE, jobs))} on {jobs} processes")
+        seconds = estimate(list(planned.values()), place / _STORE, jobs)
+        if seconds:
+            say(
+                f"about {_spoken(seconds)} on {jobs} process{'es' * (jobs > 1)}, and half a minute for the figures"
+            )
     for name, sweep in planned.items():
 
         def report(done: int, whole: int, what: str = f"runs for {name}") -> None:

@@ -64,6 +64,6 @@ def weights(matrices: Sequence[tuple[str, Floats, Floats]]) -> Figure:
         xlabel="entry W_ij, i ≠ j", ylabel="share of entries in a bin", title="off the diagonal", yscale="log"
     )
     for axes in lower:
-        axes.set_ylim(top=30.0)
+        axes.set_ylim(top=10.0)
         axes.legend(title="mean ± standard deviation", fontsize=8, title_fontsize=8, loc="upper left")
     return figure
