@@ -352,7 +352,7 @@ FIGURES = {
     "scaling": Figure(
         "Rare features",
         "The ReLU law between its two proven bounds, and measurements on a rug of 2^20 features. Relative to "
-        "p sigma², which no elementwise decoder goes below, the law grows like log(1 / p).",
+        "p sigma², which the best elementwise decoder tends to as p → 0, the law grows like log(1 / p).",
         ("rare",), _scaling,
     ),
     "ladder": Figure(

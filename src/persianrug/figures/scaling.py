@@ -18,7 +18,7 @@ _RATIOS = ((0.1, ORANGE, "--"), (0.25, BLACK, "-"), (0.5, PURPLE, "-."))
 
 
 def scaling(rows: Sequence[Row], ratio: float) -> Figure:
-    """Draw the law against p between its bounds, and relative to what no elementwise decoder goes below.
+    """Draw the law against p between its bounds, and relative to what the best elementwise decoder tends to.
 
     Parameters
     ----------
