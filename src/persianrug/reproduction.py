@@ -34,7 +34,7 @@ _LEAST, _MOST = 0.002, 0.8
 _RUG = 8192
 _SHOWN_P, _SHOWN_RATIO = 0.045, 0.25
 # Where networks of many sizes are trained for many steps.
-_BUDGET_POINTS = ((0.01, 0.1), (0.045, 0.25), (0.3, 0.5))
+_BUDGET_POINTS = ((0.01, 0.25), (0.045, 0.25), (0.3, 0.5))
 # Where the laws of rare features are cut and measured.
 _CUT_RATIO = 0.25
 _RARE_N = 1 << 20
