@@ -39,7 +39,7 @@ _BUDGET_POINTS = ((0.01, 0.25), (0.045, 0.25), (0.3, 0.5))
 _CUT_RATIO = 0.25
 _RARE_N = 1 << 20
 # A few steps of training, from which the time of all is estimated, and what runs without training take about.
-_TRIAL_ENTRIES, _TRIAL_RATIO = 1 << 23, 0.1
+_TRIAL_ENTRIES, _TRIAL_RATIO = 1 << 23, 0.4
 _KNOT_SECONDS, _RUG_SECONDS = 1.5, 0.1
 
 Progress = Callable[[int, int, str], object]
