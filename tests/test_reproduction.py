@@ -133,6 +133,25 @@ def test_failed_runs_are_said_and_leave_the_rest(small, tmp_path, monkeypatch):
     assert failed[0].startswith("a run failed (oamp, n_sparse 128, p 0.8, ratio 0.006): no")
 
 
+@pytest.mark.parametrize(
+    ("name", "figure"), [("shown", "weights"), ("plane", "heatmap-bias"), ("rare", "scaling")]
+)
+def test_runs_that_all_fail_are_an_error_and_tried_again(small, tmp_path, monkeypatch, name, figure):
+    perform = sweep_module.perform
+    planned = sweeps(TINY)[name]
+
+    def never(runs):
+        if runs[0].n_sparse == planned.n_sparse[-1]:
+            raise MemoryError
+        return perform(runs)
+
+    monkeypatch.setattr(sweep_module, "perform", never)
+    with pytest.raises(ValueError, match=f"runs for {name} failed, the first with: MemoryError; allowed: as many"):
+        reproduce(TINY, tmp_path / "out", jobs=1, figure=figure)
+    monkeypatch.setattr(sweep_module, "perform", perform)
+    assert len(reproduce(TINY, tmp_path / "out", jobs=1, figure=figure)) == 2
+
+
 def test_the_estimate_is_of_what_is_left(small, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_seconds_per_work", lambda _n, _batch: 1e-6)
     plane = sweeps(TINY)["plane"]

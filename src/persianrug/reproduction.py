@@ -7,6 +7,7 @@ written to, so that what was interrupted goes on where it was.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import time
@@ -35,9 +36,12 @@ _RUG = 8192
 _SHOWN_P, _SHOWN_RATIO = 0.045, 0.25
 # Where networks of many sizes are trained for many steps.
 _BUDGET_POINTS = ((0.01, 0.25), (0.045, 0.25), (0.3, 0.5))
+_BUDGETS = tuple(f"budget-{kind}{k}" for kind in ("", "knot-") for k in range(len(_BUDGET_POINTS)))
 # Where the laws of rare features are cut and measured.
 _CUT_RATIO = 0.25
 _RARE_N = 1 << 20
+# Runs that are few, and all needed.
+_WHOLE = ("shown", *_BUDGETS, "rare", "ladder")
 # A few steps of training, from which the time of all is estimated, and what runs without training take about.
 _TRIAL_ENTRIES, _TRIAL_RATIO = 1 << 23, 0.4
 _KNOT_SECONDS, _RUG_SECONDS = 1.5, 0.1
@@ -172,6 +176,18 @@ class Data:
         """The rows of all runs that are done."""
         return [row for name in self._rows for row in self[name]]
 
+    def check(self) -> None:
+        """ValueError if so many runs failed that there is no figure or claim: all of a size, or one of a few."""
+        for name, sweep in self.sweeps.items():
+            failed = [row for row in self._rows[name] if row["state"] == FAILED]
+            there = {(row["n_sparse"], row["method"]) for row in self[name]}
+            wanted = set(itertools.product(sweep.n_sparse, sweep.method))
+            if failed and (name in _WHOLE or there < wanted):
+                raise ValueError(
+                    f"{len(failed)} of {len(sweep)} runs for {name} failed, the first with: {failed[0]['error']}; "
+                    "allowed: as many as leave something to draw; the next time they are tried again"
+                )
+
     def network(self) -> Any:
         """The trained network whose weights are shown."""
         from persianrug.training import Network
@@ -262,9 +278,6 @@ def _recovery(data: Data) -> Picture:
     from persianrug.figures.recovery import recovery
 
     return recovery(data["recovery"])
-
-
-_BUDGETS = tuple(f"budget-{kind}{k}" for kind in ("", "knot-") for k in range(len(_BUDGET_POINTS)))
 
 
 def _budget(data: Data) -> Picture:
@@ -407,7 +420,8 @@ def reproduce(
     Raises
     ------
     ValueError
-        If the folder holds something else or cannot be written, or an argument is out of its range.
+        If the folder holds something else or cannot be written, an argument is out of its range, or so many runs
+        fail that there is nothing to draw.
     OSError
         If the disk is full, or the store fails. What was stored is kept.
     """
@@ -433,11 +447,13 @@ def reproduce(
             progress(done, whole, what)
 
         weights = place / _WEIGHTS if name == "shown" else None
-        run_sweep(sweep, place / _STORE, jobs=jobs, weights=weights, progress=report)
+        # What failed for want of memory may not fail again.
+        run_sweep(sweep, place / _STORE, jobs=jobs, weights=weights, retry=True, progress=report)
     data = Data(plan, place, needed)
     for row in data.failed:
         at = f"{row['method']}, n_sparse {row['n_sparse']}, p {row['p']:g}, ratio {row['ratio']:g}"
         say(f"a run failed ({at}): {row['error']}")
+    data.check()
     from persianrug.figures._style import files
 
     pictures: dict[str, bytes] = {}
