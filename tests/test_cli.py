@@ -328,19 +328,11 @@ LONG = ["solve", "--p", "0.5", "--ratio", "0.5", "--measure", "--samples", "1000
 
 
 @pytest.mark.parametrize("wait", [0.05, 3.0])
-def test_interruption_is_one_line(command_environment, tmp_path, wait):
-    process = subprocess.Popen(
-        [*COMMAND, *LONG], env=command_environment, cwd=tmp_path, start_new_session=True, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        # Where the tests run in the background, SIGINT may be ignored, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-    try:
-        time.sleep(wait)
-        os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
+def test_interruption_is_one_line(start, wait):
+    process = start(*LONG)
+    time.sleep(wait)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
     assert out == ""
     if wait > 1:
         assert process.returncode == 130

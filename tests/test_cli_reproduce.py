@@ -4,7 +4,6 @@ import json
 import os
 import resource
 import signal
-import subprocess
 import time
 
 import pytest
@@ -12,7 +11,7 @@ from PIL import Image
 
 from persianrug.reproduction import FIGURES, PLANS, sweeps
 
-from .conftest import COMMAND, refused
+from .conftest import refused
 
 
 def test_plans_are_what_is_promised():
@@ -93,22 +92,15 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half(run, tmp_path):
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_stopped_in_the_middle_it_goes_on(command_environment, run, tmp_path, how):
+def test_stopped_in_the_middle_it_goes_on(start, run, tmp_path, how):
     arguments = ["reproduce", "--figure", "recovery", "--out", "out", "--jobs", "1"]
-    process = subprocess.Popen(
-        [*COMMAND, *arguments], env=command_environment, cwd=tmp_path, text=True, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and not (tmp_path / "out" / "runs.sqlite").exists():
-            time.sleep(0.05)
-        time.sleep(1.0)
-        os.killpg(process.pid, how)
-        _, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
+    process = start(*arguments)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (tmp_path / "out" / "runs.sqlite").exists():
+        time.sleep(0.05)
+    time.sleep(1.0)
+    os.killpg(process.pid, how)
+    _, err = process.communicate(timeout=60)
     if how == signal.SIGINT and process.returncode != 0:
         assert process.returncode == 130
         assert err.splitlines()[-1] == "persianrug: interrupted"

@@ -40,27 +40,6 @@ def run_here(monkeypatch, capsys, tmp_path):
     return run_here
 
 
-@pytest.fixture
-def start(command_environment, tmp_path):
-    """Start the command line as a process that leads a group of its own."""
-    started = []
-
-    def start(*arguments):
-        process = subprocess.Popen(
-            [*COMMAND, *map(str, arguments)], env=command_environment, cwd=tmp_path, start_new_session=True,
-            text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            # Where the tests run in the background, SIGINT may be ignored, and children inherit that.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )  # fmt: skip
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
 def wait_for(condition, process=None):
     deadline = time.monotonic() + 100
     while not condition():

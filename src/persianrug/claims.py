@@ -10,21 +10,20 @@ import io
 import itertools
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from persianrug.bounds import relu_bounds
-from persianrug.decoders import Bayes, JumpReLU, ReLU
+from persianrug.decoders import Bayes, Decoder, JumpReLU, Linear, ReLU
 from persianrug.encoders import Rug
 from persianrug.figures._laws import limit, noise
+from persianrug.figures._style import Row
 from persianrug.sources import SparseUniform
 from persianrug.sweep import KNOT
 
 if TYPE_CHECKING:
     from persianrug.reproduction import Data
-
-Row = dict[str, Any]
 
 # Losses that agree are within so much of each other, or within so many standard errors.
 _CLOSE, _ERRORS = 0.01, 4.0
@@ -37,6 +36,8 @@ _FLAT = 0.05
 # A part of the loss at ratio 0 whose loss is a fall.
 _FALL = 0.1
 _GAUSSIAN_P = 0.05
+# Where p alone varies: that of the runs of the ladder.
+_RATIO = 0.25
 
 _PLACES = {
     "loss": "Section 3, figure 2b",
@@ -84,7 +85,7 @@ def _agrees(holds: bool) -> str:
 
 
 def _rug_law(data: Data) -> Claim:
-    rugs = [row for name in ("ratio-rug", "p-rug", "plane-rug") for row in data[name] if row["method"] == "relu"]
+    rugs = [row for name in ("ratio-rug", "p-rug", "plane-rug") for row in data[name]]
     off = np.array([row["measured"] / row["predicted"] - 1 for row in rugs])
     errors = np.array([(row["measured"] - row["predicted"]) / max(row["stderr"], 1e-300) for row in rugs])
     good = (np.abs(off) < _CLOSE) | (np.abs(errors) < _ERRORS)
@@ -102,7 +103,7 @@ def _rug_law(data: Data) -> Claim:
 
 
 def _rug_weights() -> Claim:
-    rug = Rug.of_ratio(512, 0.25, signs=False)
+    rug = Rug.of_ratio(512, _RATIO, signs=False)
     W = rug.W_rows(0, 512).double().numpy()
     ratio = rug.n_dense / rug.n_sparse
     diagonal = np.diag(W)
@@ -129,10 +130,7 @@ def _onset(data: Data) -> Claim:
     measured: list[float] = []
     rates = sorted({row["p"] for row in data["ratio-rug"]})
     for p in rates:
-        line = sorted(
-            (row for row in data["ratio-rug"] if row["p"] == p and row["method"] == "relu"),
-            key=lambda row: row["ratio"],
-        )
+        line = sorted((row for row in data["ratio-rug"] if row["p"] == p), key=lambda row: row["ratio"])
         ratios = np.array([row["ratio"] for row in line])
         level = (1 - _FALL) * float(SparseUniform(p).variance)
         for out, key in ((limits, "limit"), (predicted, "predicted"), (measured, "measured")):
@@ -153,6 +151,11 @@ def _list(numbers: Sequence[float]) -> str:
     return ", ".join(f"{number:.3g}" for number in numbers)
 
 
+def _plane(data: Data, n: int) -> list[Row]:
+    """The networks of a size that are trained over the plane."""
+    return [row for row in data["plane"] if row["n_sparse"] == n]
+
+
 def _relative(rows: Sequence[Row]) -> np.ndarray:
     return np.array([row["measured"] / row["limit"] for row in rows])
 
@@ -160,7 +163,7 @@ def _relative(rows: Sequence[Row]) -> np.ndarray:
 def _trained_by_size(data: Data) -> list[Claim]:
     out = []
     for n in data.plan.sizes:
-        rows = [row for row in data["plane"] if row["n_sparse"] == n]
+        rows = _plane(data, n)
         over = _relative(rows)
         sparse = _relative([row for row in rows if row["p"] < 0.1])
         near = float((np.abs(over - 1) < _NEAR).mean())
@@ -201,8 +204,9 @@ def _trained_by_steps(data: Data) -> Claim:
 
 def _linear(data: Data) -> Claim:
     rows = data["plane"]
-    over = np.array([row["measured"] / _linear_law(row) for row in rows])
-    law = np.array([row["limit"] / _linear_law(row) for row in rows])
+    linear = np.array([limit(Linear, row["p"], row["n_dense"] / row["n_sparse"]) for row in rows])
+    over = np.array([row["measured"] for row in rows]) / linear
+    law = np.array([row["limit"] for row in rows]) / linear
     worst = rows[int(np.argmax(over))]
     return Claim(
         "Trained models beat the optimal linear model",
@@ -213,10 +217,6 @@ def _linear(data: Data) -> Claim:
         f"{(over < 1).mean():.0%} of {len(rows)} networks are below; worst at p = {worst['p']:.3g}, "
         f"ratio = {worst['ratio']:.3g}, n = {worst['n_sparse']}",
     )
-
-
-def _linear_law(row: Row) -> float:
-    return float(SparseUniform(row["p"]).variance) * (1 - row["n_dense"] / row["n_sparse"])
 
 
 def _symmetry(data: Data) -> list[Claim]:
@@ -231,7 +231,7 @@ def _symmetry(data: Data) -> list[Claim]:
     for key, name in statistics.items():
         medians = []
         for n in data.plan.sizes:
-            medians.append(float(np.median([row[key] for row in data["plane"] if row["n_sparse"] == n])))
+            medians.append(float(np.median([row[key] for row in _plane(data, n)])))
         power = np.log(medians[-1] / medians[0]) / np.log(data.plan.sizes[-1] / data.plan.sizes[0])
         falls = all(later < before for before, later in itertools.pairwise(medians))
         shown = ", ".join(f"{value:.2g} (n = {n})" for n, value in zip(data.plan.sizes, medians, strict=True))
@@ -250,7 +250,7 @@ def _symmetry(data: Data) -> list[Claim]:
 
 def _gaussian(data: Data) -> Claim:
     n = data.plan.sizes[-1]
-    rows = [row for row in data["plane"] if row["n_sparse"] == n]
+    rows = _plane(data, n)
     passed = np.array([row["ks_p_value"] > _GAUSSIAN_P for row in rows])
     sparse = np.array([row["p"] < 0.1 for row in rows])
     return Claim(
@@ -265,7 +265,7 @@ def _gaussian(data: Data) -> Claim:
 
 def _noise(data: Data) -> Claim:
     n = data.plan.sizes[-1]
-    rows = [row for row in data["plane"] if row["n_sparse"] == n]
+    rows = _plane(data, n)
     skewness = np.array([row["skewness"] for row in rows])
     error = 3 * (6 / n) ** 0.5
     inside = np.abs(skewness) < error
@@ -279,19 +279,23 @@ def _noise(data: Data) -> Claim:
     )
 
 
+def _factor(kind: type[Decoder], p: float, ratio: float = _RATIO) -> float:
+    """What an elementwise decoder loses beside the best one, by their laws."""
+    return limit(kind, p, ratio) / limit(Bayes, p, ratio)
+
+
 def _elementwise(data: Data) -> Claim:
     points = np.linspace(0.002, 0.8, 20)
-    factors = np.array([[limit(ReLU, p, r) / limit(Bayes, p, r) for p in points] for r in points])
+    factors = np.array([[_factor(ReLU, p, r) for p in points] for r in points])
     at = np.unravel_index(int(np.argmax(factors)), factors.shape)
     rows = {(row["p"], row["method"]): row["measured"] for row in data["ladder"]}
     measured = {p: rows[p, "relu"] / rows[p, "bayes"] for p, method in rows if method == "relu"}
-    laws = {p: limit(ReLU, p, 0.25) / limit(Bayes, p, 0.25) for p in measured}
-    off = max(abs(measured[p] / laws[p] - 1) for p in measured)
+    off = max(abs(measured[p] / _factor(ReLU, p) - 1) for p in measured)
     return Claim(
         "No other elementwise decoder gains more than a constant factor: on the paper's plane",
         _PLACES["elementwise"],
         f"ReLU / posterior mean up to {factors.max():.3g} (p = {points[at[1]]:.3g}, ratio = {points[at[0]]:.3g})",
-        f"at ratio 0.25: {_list(list(measured.values()))} for p = {_list(list(measured))}",
+        f"at ratio {_RATIO:g}: {_list(list(measured.values()))} for p = {_list(list(measured))}",
         _agrees(bool(factors.max() < 2.5 and off < _NEAR)),
         f"median over the plane {np.median(factors):.3g}; measured within {off:.1%} of predicted",
     )
@@ -299,16 +303,16 @@ def _elementwise(data: Data) -> Claim:
 
 def _rare_elementwise() -> Claim:
     rates = (1e-3, 1e-6, 1e-8)
-    factors = [limit(ReLU, p, 0.25) / limit(Bayes, p, 0.25) for p in rates]
+    factors = [_factor(ReLU, p) for p in rates]
     slope = (factors[-1] - factors[0]) / np.log(rates[0] / rates[-1])
     return Claim(
         "The same, as p → 0 at a fixed ratio",
         _PLACES["elementwise"],
         "bounded by a constant",
-        f"law: {_list(factors)} at p = {_list(rates)}, ratio 0.25",
+        f"law: {_list(factors)} at p = {_list(rates)}, ratio {_RATIO:g}",
         _agrees(slope < _FLAT),
         f"grows like {slope:.2g} log(1 / p); a threshold that jumps (JumpReLU) stays within "
-        f"{max(limit(JumpReLU, p, 0.25) / limit(Bayes, p, 0.25) for p in rates):.3g}",
+        f"{max(_factor(JumpReLU, p) for p in rates):.3g}",
     )
 
 

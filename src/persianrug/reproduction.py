@@ -430,7 +430,7 @@ def reproduce(
         _checks.one_of("figure", figure, FIGURES)
     place = _prepare(Path(folder), plan, force)
     chosen = FIGURES if figure is None else {figure: FIGURES[figure]}
-    needed = [name for name in sweeps(plan) if any(name in one.sweeps for one in chosen.values())]
+    needed = {name for one in chosen.values() for name in one.sweeps}
     planned = {name: sweep for name, sweep in sweeps(plan).items() if name in needed}
     began = time.perf_counter()
     if planned:
