@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -579,3 +580,20 @@ class TestFiles:
             store.add("a" * 64, "one", {}, batches([1]))
         other.close()
         store.close()
+
+
+def test_new_files_are_opened_by_many_at_once(tmp_path):
+    many = 4
+    together = threading.Barrier(many)
+
+    def open_each(_):
+        for k in range(60):
+            together.wait(timeout=60)
+            try:
+                Store(tmp_path / f"{k}.sqlite").close()
+            except BaseException:
+                together.abort()
+                raise
+
+    with ThreadPoolExecutor(many) as pool:
+        list(pool.map(open_each, range(many)))

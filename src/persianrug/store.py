@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ _MOST_ATTEMPTS = 3
 # Seconds to wait for another process that is writing, and for a server.
 _PATIENCE = 60
 _CONNECT = 10
+_RETRY = 0.005
 
 PENDING, CLAIMED, DONE, FAILED = "pending", "claimed", "done", "failed"
 
@@ -414,8 +416,22 @@ def _prepare(connection: Any, reading: bool) -> None:
     # What holds something else is refused later, and stays as it is.
     if not names or _schema.name in names:
         # A commit survives the death of a process, and costs no wait for the disk.
-        connection.execute("PRAGMA journal_mode=WAL")
+        _switch_to_log(connection)
         connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _switch_to_log(connection: Any) -> None:
+    """Let a connection to an SQLite file write to a log, for which SQLite itself does not wait."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            # Another process switches the same new file.
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY)
 
 
 def _failure(name: str, error: sa.exc.DBAPIError) -> Exception:
