@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from persianrug.autoencoder import Autoencoder, Measurement, load
     from persianrug.bounds import relu_bounds
     from persianrug.channel import Channel
+    from persianrug.codes import Codes, Mixture
     from persianrug.decoders import (
         OAMP,
         Bayes,
@@ -33,9 +34,14 @@ if TYPE_CHECKING:
         recovery_threshold,
     )
     from persianrug.encoders import Dense, Encoder, Gaussian, Rug, noise_level
+    from persianrug.feature_laws import FeatureLaws, LawFitter
     from persianrug.files import read_rows
     from persianrug.gains import encoder_gains
     from persianrug.knots import Knot
+    from persianrug.plan import Plan, make_plan
+    from persianrug.rugfile import RugReader, RugWriter
+    from persianrug.sketch import Sketch
+    from persianrug.sketcher import Sketcher
     from persianrug.sources import (
         Empirical,
         Source,
@@ -55,20 +61,29 @@ __all__ = [
     "Autoencoder",
     "Bayes",
     "Channel",
+    "Codes",
     "Decoder",
     "Dense",
     "Empirical",
     "Encoder",
+    "FeatureLaws",
     "Gated",
     "Gaussian",
     "JumpReLU",
     "Knot",
     "KnottedRug",
+    "LawFitter",
     "Linear",
     "Measurement",
+    "Mixture",
+    "Plan",
     "ProLU",
     "ReLU",
     "Rug",
+    "RugReader",
+    "RugWriter",
+    "Sketch",
+    "Sketcher",
     "SoftThreshold",
     "Source",
     "SparseConstant",
@@ -81,6 +96,7 @@ __all__ = [
     "TopK",
     "encoder_gains",
     "load",
+    "make_plan",
     "measure_symmetry",
     "noise_level",
     "read_rows",
@@ -104,6 +120,12 @@ _MODULES = (
     "knots",
     "gains",
     "symmetry",
+    "codes",
+    "feature_laws",
+    "sketch",
+    "plan",
+    "rugfile",
+    "sketcher",
 )
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from persianrug import _checks
 from persianrug._quadrature import normal_pdf
 
-_MOST_BITS = 16
+MOST_BITS = 16
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Channel:
     def __post_init__(self) -> None:
         object.__setattr__(self, "noise", _checks.not_negative("noise", self.noise))
         if self.bits is not None:
-            object.__setattr__(self, "bits", _checks.integer("bits", self.bits, 1, _MOST_BITS))
+            object.__setattr__(self, "bits", _checks.integer("bits", self.bits, 1, MOST_BITS))
         erasures = _checks.finite("erasures", self.erasures, "a number in [0, 1)")
         if not 0 <= erasures < 1:
             raise ValueError(f"erasures is {self.erasures}; allowed: a number in [0, 1)")
@@ -79,7 +79,7 @@ class Channel:
         """Variance of what is added to an entry of the code, by noise and by rounding."""
         if self.bits is None:
             return self.noise**2
-        return self.noise**2 + self._spread**2 * quantiser(self.bits)[2]
+        return self.noise**2 + normal_quantiser(self.bits).scaled(self._spread).variance
 
     @property
     def _spread(self) -> float:
@@ -122,10 +122,7 @@ class Channel:
         if self.noise:
             z.add_(torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device), alpha=self.noise)
         if self.bits is not None:
-            step, stretch, _ = quantiser(self.bits)
-            half = 2 ** (self.bits - 1)
-            cells = ((z - centre) / (step * self._spread)).floor_().clamp_(-half, half - 1).add_(0.5)
-            z = cells.mul_(step * stretch * self._spread).add_(centre)
+            z = normal_quantiser(self.bits).scaled(self._spread).round(z, centre)
         lost = z.shape[-1] - self.kept(z.shape[-1])
         if lost:
             keys = torch.rand(z.shape, generator=generator, device=z.device)
@@ -133,33 +130,73 @@ class Channel:
         return z
 
 
+@dataclass(frozen=True)
+class Quantiser:
+    """Rounding of entries about their mean, in cells of one width, to levels of one distance.
+
+    Parameters
+    ----------
+    bits : int
+        Of the number of a level; the outermost cells have no end.
+    cell, step : float
+        Width of the cells, and distance of the levels that stand for them.
+    variance : float
+        Of the error, which is uncorrelated with the entry.
+    """
+
+    bits: int
+    cell: float
+    step: float
+    variance: float
+
+    def scaled(self, spread: float) -> Quantiser:
+        """That of entries that are so many times larger."""
+        return Quantiser(self.bits, self.cell * spread, self.step * spread, self.variance * spread**2)
+
+    def round(self, z: Tensor, centre: Tensor | float) -> Tensor:
+        """The levels that stand for entries z."""
+        half = 2 ** (self.bits - 1)
+        cells = ((z - centre) / self.cell).floor_().clamp_(-half, half - 1).add_(0.5)
+        return cells.mul_(self.step).add_(centre)
+
+
 @lru_cache
-def quantiser(bits: int) -> tuple[float, float, float]:
-    """The best uniform quantiser of a standard normal variable g, of 2^bits levels.
+def normal_quantiser(bits: int) -> Quantiser:
+    """The best uniform quantiser of a standard normal variable."""
+    return best_quantiser(bits, np.ones(1), np.ones(1))
 
-    With Q(g) = step (floor(g / step) + 1/2), cut to the outermost levels, and Bussgang's gain alpha = E g Q,
-    Q / alpha = g + e with e uncorrelated with g. The step makes Var e = (E Q^2 - alpha^2) / alpha^2 least.
 
-    Returns
-    -------
-    step, 1 / alpha, Var e
+def best_quantiser(bits: int, sigma: NDArray[np.float64], weights: NDArray[np.float64]) -> Quantiser:
+    """The best uniform quantiser of a variable x of variance 1 that is a mixture of normal ones.
+
+    With Q(x) = cell (floor(x / cell) + 1/2), cut to the outermost levels, and Bussgang's gain alpha = E x Q,
+    Q / alpha = x + e with e uncorrelated with x. The cell makes Var e = E Q^2 / alpha^2 - 1 least.
+
+    Parameters
+    ----------
+    bits : int from 1 to 16
+    sigma, weights : arrays (k,)
+        Standard deviations of the parts, and their shares.
     """
     # It takes long to import, and most codes are not rounded.
     from scipy.optimize import minimize_scalar
 
-    def moments(step: float) -> tuple[float, float]:
-        edges = step * np.arange(-(2 ** (bits - 1)) + 1, 2 ** (bits - 1), dtype=np.float64)
+    def moments(cell: float) -> tuple[float, float]:
+        edges = cell * np.arange(-(2 ** (bits - 1)) + 1, 2 ** (bits - 1), dtype=np.float64)
         edges = np.concatenate([[-np.inf], edges, [np.inf]])
-        levels: NDArray[np.float64] = step * (np.arange(2**bits) - 2 ** (bits - 1) + 0.5)
-        alpha = levels @ -np.diff(normal_pdf(edges))
-        return float(alpha), float(levels**2 @ np.diff(ndtr(edges)))
+        levels: NDArray[np.float64] = cell * (np.arange(2**bits) - 2 ** (bits - 1) + 0.5)
+        alpha = power = 0.0
+        for deviation, weight in zip(sigma, weights, strict=True):
+            alpha += weight * deviation * float(levels @ -np.diff(normal_pdf(edges / deviation)))
+            power += weight * float(levels**2 @ np.diff(ndtr(edges / deviation)))
+        return alpha, power
 
-    def error(log_step: float) -> float:
-        alpha, power = moments(math.exp(log_step))
+    def error(log_cell: float) -> float:
+        alpha, power = moments(math.exp(log_cell))
         return power / alpha**2 - 1
 
     # Between levels that span 0.8 and 8 standard deviations on each side.
-    low, high = (math.log(reach / 2 ** (bits - 1)) for reach in (0.8, 8.0))
+    low, high = (math.log(reach / 2 ** (bits - 1)) for reach in (0.8 * sigma.min(), 8.0 * sigma.max()))
     best = minimize_scalar(error, bounds=(low, high), method="bounded", options={"xatol": 1e-9})
-    step = math.exp(best.x)
-    return step, 1 / moments(step)[0], float(best.fun)
+    cell = math.exp(best.x)
+    return Quantiser(bits, cell, cell / moments(cell)[0], float(best.fun))

@@ -36,6 +36,7 @@ from torch import Tensor
 from persianrug import _checks
 from persianrug._arrays import Array, Parts, as_tensor, like, place
 from persianrug._quadrature import normal_pdf, panels
+from persianrug.moments import FeatureMoments, nonzeros
 
 Floats = NDArray[np.float64]
 Moments = tuple[Tensor, Tensor, Tensor]
@@ -250,6 +251,30 @@ class Source(Parts, ABC):
         """The source with an array of p, so that it goes with decoders whose features differ."""
         one: Any = replace
         return self if self.n_sparse is not None else one(self, p=np.full(n_sparse, self.p))
+
+    def sum_of(self, terms: int, weight: float, power: float, *, signed: bool) -> Source:
+        """The source of sums of independent vectors of this one, each times a number.
+
+        A feature of the sum is active where one of the terms' is; mean and variance of its amplitude are exact,
+        their shape is taken to be normal, cut at 0 where nothing is negative.
+
+        Parameters
+        ----------
+        terms : int >= 1
+        weight, power : float
+            Sums of the numbers, and of their squares.
+        signed : bool
+            Whether one of them is negative.
+        """
+        p = -np.expm1(terms * np.log1p(-np.minimum(self.p, 1 - 1e-16)))
+        mean = weight * self.mean / p
+        # (Var + E^2) / p - (E / p)^2, with the squares of means put together.
+        variance = (power * self.variance - (1 - p) * p * mean**2) / p
+        deviation = np.sqrt(np.maximum(variance, (1e-4 * mean) ** 2 + _checks.SMALLEST**2))
+        kind: Any = SparseGaussian if signed or self.signed else SparseTruncatedNormal
+        loc, scale = kind._of_moments(*map(np.atleast_1d, (mean, deviation)), 0.0)
+        shape = np.shape(mean)
+        return cast(Source, kind(p, scale.reshape(shape)[()], loc.reshape(shape)[()]))
 
     def _part(self, features: slice) -> Source:
         """The source of some of the features."""
@@ -770,17 +795,22 @@ class _Normal(_Scaled):
         ValueError
             If rows has fewer than two features, entries that are not finite, or nothing but zeros.
         """
-        size, values, column, n_sparse = _entries(rows)
+        return cls.of_moments(FeatureMoments.of(rows))
+
+    @classmethod
+    def of_moments(cls, moments: FeatureMoments) -> Self:
+        """As `fit`, to data whose moments are known; errors as there."""
+        counts, n_sparse = moments.counts, len(moments.counts)
         if n_sparse < 2:
             raise ValueError(f"rows has {n_sparse} features; allowed: at least 2")
-        counts, sums = np.bincount(column, minlength=n_sparse), np.bincount(column, values, n_sparse)
-        typical = float(values.mean())
-        gaps = values - (sums / np.maximum(counts, 1))[column]
-        spread = max(float(np.mean(gaps**2)), (_LEAST_SPREAD * typical) ** 2)
-        mean = (sums + 2 * typical) / (counts + 2)
-        variance = (np.bincount(column, gaps**2, n_sparse) + 2 * spread) / (counts + 2)
-        p = (counts + 0.5) / (size // n_sparse + 1)
-        loc, scale = cls._of_moments(mean, np.sqrt(variance), float(values.min()))
+        if not moments.active:
+            raise ValueError("rows holds nothing but zeros; allowed: at least one entry that is not 0")
+        typical = float(counts @ moments.means) / moments.active
+        spread = max(float(moments.scatters.sum()) / moments.active, (_LEAST_SPREAD * typical) ** 2)
+        mean = (counts * moments.means + 2 * typical) / (counts + 2)
+        variance = (moments.scatters + 2 * spread) / (counts + 2)
+        p = (counts + 0.5) / (moments.rows + 1)
+        loc, scale = cls._of_moments(mean, np.sqrt(variance), moments.least)
         make: Any = cls
         return make(p, scale, loc)
 
@@ -1180,7 +1210,9 @@ class Empirical(_Atomic):
         ValueError
             If rows has no entries, entries that are not finite, or nothing but zeros.
         """
-        size, active, _, _ = _entries(rows)
+        size, active, _, _ = nonzeros(rows)
+        if not len(active):
+            raise ValueError("rows holds nothing but zeros; allowed: at least one entry that is not 0")
         values, counts = np.unique(active, return_counts=True)
         if len(values) > cls.MOST_ATOMS:
             # Half of the edges make groups of equal count, half of equal width, for the bulk and for the tails.
@@ -1197,35 +1229,6 @@ class Empirical(_Atomic):
             keep = values != 0
             values, counts = values[keep], counts[keep]
         return cls(len(active) / size, values, counts.astype(np.float64))
-
-
-def _entries(rows: Any) -> tuple[int, Floats, NDArray[np.int64], int]:
-    """Number of entries of a dense or SciPy sparse matrix, those that are not 0, their columns, and their number.
-
-    Raises
-    ------
-    ValueError
-        If there are none, or some are not finite.
-    """
-    if isinstance(rows, Tensor):
-        rows = rows.detach().cpu().numpy()
-    if hasattr(rows, "tocoo"):
-        # By rows first, which adds up entries that are stored more than once.
-        matrix = rows.tocsr().tocoo()
-        values, column = np.asarray(matrix.data, dtype=np.float64), np.asarray(matrix.col, dtype=np.int64)
-        size, width = math.prod(rows.shape), rows.shape[-1]
-    else:
-        dense = np.asarray(rows, dtype=np.float64)
-        size, width = dense.size, dense.shape[-1] if dense.ndim else 1
-        values = dense.ravel()
-        column = np.arange(size) % max(width, 1)
-    if size == 0:
-        raise ValueError("rows is empty; allowed: at least one row and one feature")
-    if not np.isfinite(values).all():
-        raise ValueError("rows holds NaN or infinity; allowed: finite numbers")
-    if not values.any():
-        raise ValueError("rows holds nothing but zeros; allowed: at least one entry that is not 0")
-    return size, values[values != 0], column[values != 0], width
 
 
 def zipf_rates(n_sparse: int, p: float, exponent: float = 1.0) -> Floats:

@@ -1,0 +1,31 @@
+"""Arrays in JSON, exactly."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+
+
+def pack(value: Any) -> Any:
+    """A value for JSON: arrays as {"dtype", "shape", "base64"} of little-endian bytes, others as they are."""
+    if not isinstance(value, np.ndarray):
+        return value
+    little = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<"))
+    return {
+        "dtype": little.dtype.str,
+        "shape": list(value.shape),
+        "base64": base64.b64encode(little.tobytes()).decode(),
+    }
+
+
+def unpack(value: Any) -> Any:
+    """The value that `pack` was given; ValueError if it is damaged."""
+    if not (isinstance(value, dict) and value.keys() == {"dtype", "shape", "base64"}):
+        return value
+    dtype = np.dtype(str(value["dtype"]))
+    if dtype.kind not in "iuf":
+        raise ValueError(f"an array has type {dtype}")
+    content = base64.b64decode(value["base64"], validate=True)
+    return np.frombuffer(content, dtype=dtype).reshape(value["shape"]).astype(dtype.newbyteorder("="))

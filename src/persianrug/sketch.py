@@ -1,0 +1,250 @@
+"""A linear sketch: rows of sparse features in, codes of fixed size out and back, with the loss known before."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from persianrug import _checks, sources
+from persianrug._arrays import as_tensor
+from persianrug.autoencoder import Autoencoder
+from persianrug.channel import MOST_BITS, Channel, Quantiser, best_quantiser
+from persianrug.codes import Codes, Mixture
+from persianrug.decoders import DECODERS
+from persianrug.decoders._base import code_variance
+from persianrug.encoders import Rug
+from persianrug.energy import energy
+from persianrug.sources import Source
+
+# Entries of a block of rows, where there are more.
+BLOCK = 1 << 22
+# Decoders are tuned to the share of entries that is missing, in steps of this.
+_MISSING_STEP = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class Sketch:
+    """Rows encoded by a rug, and read by a decoder that is tuned to a law of their features.
+
+    Parameters
+    ----------
+    source : Source
+        How features are distributed, each by its own law or all alike.
+    rug : Rug
+    bits : int from 1 to 16, optional
+        What entries of a code are rounded to; by default they are not.
+    decoder : str
+        Name of the decoder.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range, or source, rug and decoder do not go together.
+    """
+
+    source: Source
+    rug: Rug
+    bits: int | None = None
+    decoder: str = "bayes"
+    _tuned: dict[Any, Autoencoder] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        kind = DECODERS[_checks.one_of("decoder", self.decoder, DECODERS)]
+        if self.source.n_sparse not in (None, self.rug.n_sparse):
+            raise ValueError(
+                f"source has {self.source.n_sparse} features; allowed with {self.rug}: {self.rug.n_sparse}"
+            )
+        if kind.one_sided and self.source.signed:
+            raise ValueError(f"decoder is {self.decoder!r}; allowed with negative numbers: {_names(signed=True)}")
+        if self.source.n_sparse is not None and self.decoder == "topk":
+            raise ValueError(
+                f"decoder is 'topk'; allowed where features differ: {_names(signed=self.source.signed)}"
+            )
+        if self.bits is not None:
+            _checks.integer("bits", self.bits, 1, MOST_BITS)
+
+    @cached_property
+    def quantiser(self) -> Quantiser | None:
+        """The rounding of codes.
+
+        Vectors differ in energy, and codes of more than most would be cut: it is the best on average over that.
+        """
+        if self.bits is None:
+            return None
+        spread = energy(self.source, self.rug.participation_of(Channel()))
+        best = best_quantiser(self.bits, np.sqrt(spread.relative), spread.weights)
+        return best.scaled(math.sqrt(code_variance(self.source, self.rug)))
+
+    @property
+    def mean_code(self) -> NDArray[np.float64]:
+        """The code of the features' mean, (n_dense,), about which entries are rounded."""
+        centre, _ = self.rug.centre(self.source.mean, torch.zeros(1, dtype=torch.float64))
+        return np.zeros(self.rug.n_dense) if centre is None else centre[0].numpy()
+
+    @property
+    def model(self) -> Autoencoder:
+        """Encoder and decoder for rows as they are, tuned."""
+        return self._model(self._fresh, self.rug.n_dense)
+
+    def law(self) -> float:
+        """Predicted loss per feature, if features are independent and follow the source."""
+        return self.model.law(self.source)
+
+    def losses(self) -> NDArray[np.float64]:
+        """Predicted loss of every feature, (n_sparse,), whose mean is `law`."""
+        return self.model.laws(self.source)
+
+    def encode(self, rows: Any) -> Codes:
+        """Codes of rows, rounded if the sketch has bits.
+
+        Parameters
+        ----------
+        rows : array, tensor or SciPy sparse matrix (rows, n_sparse)
+            Numbers of other types than float32 and float64 become float64.
+
+        Returns
+        -------
+        Codes
+            Of arrays, or of tensors if rows are a tensor, of the dtype of rows.
+
+        Raises
+        ------
+        ValueError
+            If rows have another shape, are not finite, or are negative where the source is not.
+        """
+        blocks = []
+        for block in self._blocks(rows):
+            self._check(block)
+            z = self.rug.encode(block)
+            blocks.append(z if self.quantiser is None else self.quantiser.round(z, self._centre(z)))
+        values: Any = torch.cat(blocks) if len(blocks) > 1 else blocks[0]
+        return self.codes(values if isinstance(rows, Tensor) else values.numpy())
+
+    def codes(self, values: Any) -> Codes:
+        """Numbers (rows, n_dense) that are codes as `encode` makes them, from elsewhere."""
+        return Codes(values, self.rug, self._fresh, self.bits)
+
+    def decode(self, codes: Codes) -> Float[NDArray[Any], "rows n_sparse"] | Float[Tensor, "rows n_sparse"]:
+        """Estimates of what was encoded, or of sums of that, by the law of what the codes are.
+
+        Raises
+        ------
+        ValueError
+            If the codes are of another rug.
+        """
+        if codes.digest != Codes(np.zeros((0, self.rug.n_dense)), self.rug).digest:
+            raise ValueError(f"codes are of {codes.encoder}; allowed: of {self.rug}")
+        z = as_tensor("codes", codes.values, self.rug.n_dense)
+        missing = codes.missing
+        if not missing.any():
+            out = self._model(codes.mixture, self.rug.n_dense).decode(z)
+        else:
+            out = z.new_empty(len(z), self.rug.n_sparse)
+            step = max(1, round(_MISSING_STEP * self.rug.n_dense))
+            levels = np.minimum(np.round(missing / step).astype(int) * step, self.rug.n_dense - 1)
+            levels[missing == self.rug.n_dense] = self.rug.n_dense
+            for lost in np.unique(levels):
+                rows = torch.from_numpy(np.flatnonzero(levels == lost)).to(z.device)
+                if lost == self.rug.n_dense:
+                    # Nothing came through: the mean is all that is known.
+                    mean = np.broadcast_to(codes.mixture.weight * self.source.mean, self.rug.n_sparse)
+                    out[rows] = torch.tensor(mean, dtype=z.dtype, device=z.device)
+                else:
+                    # With no entry missing by that rounding, there may be one all the same.
+                    kept = max(1, min(self.rug.n_dense - int(lost), self.rug.n_dense - 1))
+                    out[rows] = self._model(codes.mixture, kept).decode(z[rows])
+        return out if isinstance(codes.values, Tensor) else out.numpy()
+
+    def recipe(self) -> dict[str, Any]:
+        """What the sketch is made from: numbers, and arrays in the recipe of its source."""
+        return {
+            "encoder": self.rug.recipe(),
+            "source": self.source.recipe(),
+            "bits": self.bits,
+            "decoder": self.decoder,
+        }
+
+    @classmethod
+    def from_recipe(cls, recipe: dict[str, Any]) -> Sketch:
+        """The sketch of a recipe.
+
+        Raises
+        ------
+        ValueError
+            If it is none.
+        """
+        try:
+            encoder = dict(recipe["encoder"])
+            if encoder.pop("name") != Rug.name:
+                raise ValueError(f"encoder is {recipe['encoder']['name']!r}; allowed: 'rug'")
+            source = sources.from_recipe(recipe["source"])
+            return cls(source, Rug(**encoder), recipe["bits"], recipe["decoder"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"recipe is none of a sketch: {error!r}; allowed: one that a sketch wrote") from None
+
+    def _model(self, mixture: Mixture, kept: int) -> Autoencoder:
+        """Encoder and decoder for rows of a mixture of which so many entries came through."""
+        key = (mixture, kept)
+        if key not in self._tuned:
+            source = self.source
+            if not mixture.single:
+                source = source.sum_of(mixture.terms, mixture.weight, mixture.power, signed=mixture.signed)
+            decoder = DECODERS[self.decoder]
+            if decoder.one_sided and source.signed:
+                # The one-sided decoder of what has two sides.
+                decoder = DECODERS["soft"]
+            channel = Channel(noise=math.sqrt(mixture.noise), erasures=1 - kept / self.rug.n_dense)
+            self._tuned[key] = Autoencoder(self.rug, decoder(), channel=channel).tune(source)
+        return self._tuned[key]
+
+    @property
+    def _fresh(self) -> Mixture:
+        """What a row of codes just encoded is."""
+        return Mixture(noise=0.0 if self.quantiser is None else self.quantiser.variance)
+
+    def _centre(self, like: Tensor) -> Tensor | float:
+        centre, _ = self.rug.centre(self.source.mean, like)
+        return 0.0 if centre is None else centre
+
+    def _blocks(self, rows: Any) -> Iterator[Tensor]:
+        """Rows as tensors, in blocks where they are sparse."""
+        if rows.ndim != 2 or rows.shape[1] != self.rug.n_sparse:
+            raise ValueError(f"rows has shape {tuple(rows.shape)}; allowed: (rows, {self.rug.n_sparse})")
+        sparse = hasattr(rows, "tocsr")
+        step = max(1, BLOCK // self.rug.n_sparse) if sparse else max(1, rows.shape[0])
+        rows = rows.tocsr() if sparse else rows
+        for start in range(0, max(rows.shape[0], 1), step):
+            part = rows[start : start + step]
+            dense = part.toarray() if sparse else part
+            if isinstance(dense, np.ndarray) and dense.dtype not in (np.float32, np.float64):
+                dense = dense.astype(np.float64)
+            yield as_tensor("rows", dense)
+
+    def _check(self, block: Tensor) -> None:
+        least, most = (float(part) for part in block.aminmax()) if block.numel() else (0.0, 0.0)
+        if not (math.isfinite(least) and math.isfinite(most)):
+            raise ValueError("rows holds NaN or infinity; allowed: finite numbers")
+        if least < 0 and not self.source.signed:
+            raise ValueError(
+                f"rows holds {least:g}; allowed: numbers >= 0, since none of those that were fitted is negative"
+            )
+
+
+def decoders_for(source: Source) -> list[str]:
+    """Names of the decoders that a sketch of the source takes."""
+    return _names(signed=source.signed, alike=source.n_sparse is None)
+
+
+def _names(*, signed: bool, alike: bool = False) -> list[str]:
+    return [
+        name for name, kind in DECODERS.items() if not (kind.one_sided and signed) and (alike or name != "topk")
+    ]
