@@ -20,6 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer.exceptions import TyperException
 
+from persianrug import cli_sketch
 from persianrug._terminal import console as make_console
 from persianrug._terminal import progress_bar
 from persianrug.cli_sweep import app as sweeps
@@ -42,6 +43,9 @@ app = typer.Typer(
 
 app.add_typer(sweeps, name="sweep")
 app.command()(reproduce)
+for command in (cli_sketch.fit, cli_sketch.plan, cli_sketch.compress, cli_sketch.decompress, cli_sketch.inspect,
+                cli_sketch.verify):  # fmt: skip
+    app.command()(command)
 
 # Vectors that an iterative decoder is measured on by default.
 _ITERATED = 512

@@ -124,7 +124,7 @@ def read_rows(path: str | os.PathLike[str]) -> NDArray[np.float64] | scipy.spars
         two dimensions with at least 4 rows and 2 features of finite numbers.
     """
     with untrusted("data", path, {".npy": "a NumPy array of numbers", ".npz": "a SciPy sparse matrix"}) as target:
-        rows = _read_sparse(target) if target.suffix.lower() == ".npz" else _read_dense(target)
+        rows = read_sparse(target) if target.suffix.lower() == ".npz" else _read_dense(target)
     entries = rows.data if scipy.sparse.issparse(rows) else rows
     if rows.ndim != 2:
         raise ValueError(f"data in {path} has {rows.ndim} dimensions; allowed: 2, rows x features")
@@ -154,7 +154,8 @@ def _read_dense(path: Path) -> NDArray[np.float64]:
     return np.array(mapped, dtype=np.float64, order="C")
 
 
-def _read_sparse(path: Path) -> scipy.sparse.csr_array:
+def read_sparse(path: Path) -> scipy.sparse.csr_array:
+    """A SciPy sparse matrix of any format, at once; any exception where the file is not one."""
     with zipfile.ZipFile(path) as archive:
         headers = {entry.filename: header(archive, entry) for entry in archive.infolist()}
         unpacked = sum(entry.file_size for entry in archive.infolist())

@@ -411,6 +411,16 @@ class RugReader:
         """How many rows can be read."""
         return self._count
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the values."""
+        return self._layout.dtype.newbyteorder("=")
+
+    @property
+    def chunk_count(self) -> int:
+        """How many chunks these are in."""
+        return len(self._first)
+
     def __enter__(self) -> Self:
         return self
 
