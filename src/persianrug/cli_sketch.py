@@ -415,7 +415,7 @@ def _say_plan(console: Any, plan: Plan, held_out: int) -> None:
         f"read by {plan.decoder}"
     )
     console.print(f"loss per feature, of a variance of {plan.variance:.5g}:")
-    console.print(f"  {plan.law:.5g} predicted, were features independent")
+    console.print(f"  {plan.law:.5g} predicted, were interference Gaussian")
     if plan.held_out is None or plan.stderr is None:
         console.print("  there were too few rows to hold some out and see how far that is off")
         return

@@ -54,6 +54,8 @@ class FeatureLaws:
         Rows that were fitted.
     held_out : csr_array (k, n_sparse), or None
         Rows that were not, where there were enough.
+    sample : csr_array (k, n_sparse), or None
+        Some of those that were: the amplitudes and energies that rows have, for `Sketch.law_on`.
     pca : array (m,)
         Loss per feature, on the rows held out, of the first 0, 1, ... principal components of rows that were
         fitted, as many as these have.
@@ -69,6 +71,7 @@ class FeatureLaws:
     pca: Floats = field(default_factory=lambda: np.empty(0), repr=False)
     unseen: int = 0
     names: tuple[str, ...] | None = field(default=None, repr=False)
+    sample: Any = field(default=None, repr=False)
 
     @property
     def n_sparse(self) -> int:
@@ -114,14 +117,9 @@ class FeatureLaws:
             "source": {name: pack(value) for name, value in self.source.recipe().items()},
             "pca": pack(self.pca),
             "names": None if self.names is None else list(self.names),
-            "held_out": None,
+            "held_out": _pack_rows(self.held_out),
+            "sample": _pack_rows(self.sample),
         }
-        if self.held_out is not None:
-            parts = {name: getattr(self.held_out, name) for name in ("data", "indices", "indptr")}
-            content["held_out"] = {
-                "rows": self.held_out.shape[0],
-                **{key: pack(part) for key, part in parts.items()},
-            }
         content["digest"] = digest(content)
         write_whole(path, (json.dumps(content) + "\n").encode())
 
@@ -157,19 +155,15 @@ class FeatureLaws:
             source = sources.from_recipe({key: unpack(part) for key, part in content["source"].items()})
             if source.n_sparse is None:
                 raise ValueError("its features are all alike")
-            held = content["held_out"]
-            if held is not None:
-                parts = tuple(unpack(held[part]) for part in ("data", "indices", "indptr"))
-                held = scipy.sparse.csr_array(parts, shape=(held["rows"], source.n_sparse))
-                held.check_format(full_check=True)
             names = content["names"]
             return cls(
                 source,
                 int(content["rows"]),
-                held,
+                _unpack_rows(content["held_out"], source.n_sparse),
                 unpack(content["pca"]),
                 int(content["unseen"]),
                 None if names is None else tuple(map(str, names)),
+                _unpack_rows(content["sample"], source.n_sparse),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
@@ -251,6 +245,7 @@ class LawFitter:
             _component_losses(fitted, held, source.mean) if count else np.empty(0),
             int(np.sum(moments.counts == 0)),
             None if names is None else tuple(names),
+            fitted if fitted.shape[0] else None,
         )
 
 
@@ -282,6 +277,23 @@ class _Sample:
             new = scipy.sparse.csr_array(rows[entering])
             self.rows = scipy.sparse.vstack([self.rows[staying], new], format="csr")
         return entering, *left
+
+
+def _pack_rows(rows: Any) -> Any:
+    if rows is None:
+        return None
+    parts = {name: pack(getattr(rows, name)) for name in ("data", "indices", "indptr")}
+    return {"rows": rows.shape[0], **parts}
+
+
+def _unpack_rows(content: Any, n_sparse: int) -> Any:
+    """The rows of `_pack_rows`; any exception where they are none."""
+    if content is None:
+        return None
+    parts = tuple(unpack(content[part]) for part in ("data", "indices", "indptr"))
+    rows = scipy.sparse.csr_array(parts, shape=(content["rows"], n_sparse))
+    rows.check_format(full_check=True)
+    return rows
 
 
 def _least(rows: Any) -> float:

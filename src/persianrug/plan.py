@@ -20,6 +20,8 @@ _AUTOMATIC = ("linear", "bayes", "oamp")
 _BETTER = 0.95
 # Iterations take their time: an iterative decoder is tried on so many of the rows held out.
 _ITERATED = 256
+# Fewer rows are no sample.
+_FEW = 32
 # Bits that are tried, the likely first.
 _BITS = (8, 6, 5, 4, 3, 2, 1, 7, 10, 12, 16)
 _FLOAT_BITS = 32
@@ -37,7 +39,8 @@ class Plan:
     seed : int
         Of the rug.
     law : float
-        Predicted loss per feature, were features independent.
+        Predicted loss per feature, were interference Gaussian: of rows with the amplitudes and energies of those
+        that were fitted, or where these are few, of independent features with their laws.
     held_out : float, or None where no rows were held out
         Measured loss per feature on rows that were not fitted, which corrects the law.
     stderr : float, or None
@@ -166,8 +169,14 @@ class _Planner:
             sketch = self.sketch(*key)
             held = self.laws.held_out
             most = _ITERATED if decoder == "oamp" else None
-            self._losses[key] = sketch.law() if held is None else float(losses(sketch, held[:most]).mean())
+            self._losses[key] = self.law(sketch) if held is None else float(losses(sketch, held[:most]).mean())
         return self._losses[key]
+
+    def law(self, sketch: Sketch) -> float:
+        sample = self.laws.sample
+        most = _ITERATED if sketch.decoder == "oamp" else None
+        # A few rows say less than the features' laws do.
+        return sketch.law() if sample is None or sample.shape[0] < _FEW else sketch.law_on(sample[:most])
 
     def best(self, n_dense: int, bits: Any) -> str:
         """The decoder of the least expected loss, but for a slower one that is hardly better."""
@@ -234,7 +243,7 @@ class _Planner:
             bits=bits,
             decoder=decoder,
             seed=self.seed,
-            law=sketch.law(),
+            law=self.law(sketch),
             held_out=measured,
             stderr=stderr,
             pca=pca,

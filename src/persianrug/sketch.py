@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from persianrug._arrays import as_tensor
 from persianrug.autoencoder import Autoencoder
 from persianrug.channel import MOST_BITS, Channel, Quantiser, best_quantiser
 from persianrug.codes import Codes, Mixture
-from persianrug.decoders import DECODERS
+from persianrug.decoders import DECODERS, OAMP, Elementwise
 from persianrug.decoders._base import code_variance
 from persianrug.encoders import Rug
 from persianrug.energy import energy
@@ -102,6 +102,42 @@ class Sketch:
     def losses(self) -> NDArray[np.float64]:
         """Predicted loss of every feature, (n_sparse,), whose mean is `law`."""
         return self.model.laws(self.source)
+
+    def law_on(self, rows: Any, seed: int = 0) -> float:
+        """Predicted loss per feature on rows like some that are known, without a code of them.
+
+        Interference is taken to be Gaussian, of the energy of the row (docs/laws.md): feature x_i of a row is seen
+        as y_i = x_i + sigma z_i with sigma^2 = g sum_{j != i} (x_j - mean_j)^2 / (n_sparse - 1) and z_i drawn anew,
+        and decoded. So amplitudes need not follow the source, only the decoder takes them to. An iterative decoder
+        sees fresh z in every iteration: its state evolution.
+
+        Parameters
+        ----------
+        rows : array or SciPy sparse matrix (rows, n_sparse)
+        seed : int >= 0
+            Of z.
+        """
+        model, rug = self.model, self.rug
+        generator = torch.Generator().manual_seed(seed)
+        mean = torch.from_numpy(np.broadcast_to(self.source.mean, rug.n_sparse).copy())
+        noise = model.channel.variance
+        losses = []
+        for block in self._blocks(rows):
+            x = block.double()
+
+            def seen(x: Tensor, energy: Tensor) -> tuple[Tensor, Tensor]:
+                power = energy * float(rug.interference) + noise * rug.n_sparse / rug.n_dense
+                sigma = power.clamp(min=0.0).sqrt()
+                return x + sigma * torch.randn(x.shape, generator=generator, dtype=x.dtype), sigma
+
+            if isinstance(model.decoder, Elementwise):
+                squares = (x - mean).square()
+                energy = (squares.sum(dim=1, keepdim=True) - squares) / (rug.n_sparse - 1)
+                x_hat = model.decoder(seen(x, energy)[0])
+            else:
+                x_hat = cast(OAMP, model.decoder).evolve(x, mean, seen)
+            losses.append((x_hat - x).square().mean(dim=1))
+        return float(torch.cat(losses).mean())
 
     def encode(self, rows: Any) -> Codes:
         """Codes of rows, rounded if the sketch has bits.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -220,6 +220,36 @@ class OAMP(Decoder):
             e = z - encoder._forward(x)
             if missing is not None:
                 e = e.masked_fill(missing, 0.0)
+
+    def evolve(
+        self,
+        x: Float[Tensor, "rows n_sparse"],
+        mean: Float[Tensor, " n_sparse"],
+        seen: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    ) -> Float[Tensor, "rows n_sparse"]:
+        """The best estimate of given features x if noise were fresh and Gaussian in every iteration.
+
+        Parameters
+        ----------
+        seen : function
+            Of x and the mean squared error (rows, 1) so far; y = x + sigma z, and sigma.
+        """
+        least = (4 * torch.finfo(x.dtype).eps) ** 2 * float(np.mean(self.source.second_moment / self.source.p))
+        x_hat, best = mean.expand_as(x), x.new_full((len(x), 1), torch.inf)
+        out, idle = torch.empty_like(x), torch.zeros_like(best)
+        for _ in range(self.iterations):
+            error = (x_hat - x).square().mean(dim=1, keepdim=True)
+            y, sigma = seen(x, error.clamp(min=least))
+            sigma = sigma.clamp(min=least**0.5)
+            m, variance = self.source.denoise(y, sigma)
+            eta, power = variance.mean(-1, keepdim=True), sigma.square()
+            out = torch.where(eta < best, m, out)
+            idle = torch.where(eta < _BETTER * best, 0, idle + 1)
+            best = torch.minimum(best, eta)
+            if not bool(((idle < _PATIENCE) & (best > self._enough)).any()):
+                break
+            x_hat = torch.lerp(y, m, 1 + eta / torch.maximum(power - eta, 1e-3 * power))
+        return out
 
     def limit(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> NDArray[np.float64]:
         return self.state_evolution(source, encoder, channel).losses
