@@ -156,8 +156,10 @@ class Quantiser:
     def round(self, z: Tensor, centre: Tensor | float) -> Tensor:
         """The levels that stand for entries z."""
         half = 2 ** (self.bits - 1)
-        cells = ((z - centre) / self.cell).floor_().clamp_(-half, half - 1).add_(0.5)
-        return cells.mul_(self.step).add_(centre)
+        near = centre.to(z) if isinstance(centre, Tensor) else centre
+        cells = ((z - near) / self.cell).floor_().clamp_(-half, half - 1).add_(0.5)
+        # In float64, as a file's levels are read.
+        return cells.double().mul_(self.step).add_(centre).to(z.dtype)
 
 
 @lru_cache

@@ -127,6 +127,9 @@ class RugWriter:
         fresh = sketch.codes(np.zeros((0, sketch.rug.n_dense)))
         self.mixture = fresh.mixture if mixture is None else mixture
         self._bits = fresh.bits if self.mixture == fresh.mixture else None
+        if sketch.decoder == "topk":
+            # Its features are alike, and a file has a law for each.
+            raise ValueError("decoder is 'topk'; allowed in a file: the others")
         recipe = sketch.recipe()
         # With as many numbers as there are features, so that no small file makes a large array.
         source = sketch.source.repeated(sketch.rug.n_sparse).recipe()

@@ -107,7 +107,7 @@ class Sketch:
         """Predicted loss per feature on rows like some that are known, without a code of them.
 
         Interference is taken to be Gaussian, of the energy of the row (docs/laws.md): feature x_i of a row is seen
-        as y_i = x_i + sigma z_i with sigma^2 = g sum_{j != i} (x_j - mean_j)^2 / (n_sparse - 1) and z_i drawn anew,
+        as y_i = x_i + sigma z_i, sigma^2 = g sum_{j != i} (x_j - mean_j)^2 / (n_sparse - 1) and z_i drawn anew,
         and decoded. So amplitudes need not follow the source, only the decoder takes them to. An iterative decoder
         sees fresh z in every iteration: its state evolution.
 
@@ -161,7 +161,7 @@ class Sketch:
         for block in self._blocks(rows):
             self._check(block)
             z = self.rug.encode(block)
-            blocks.append(z if self.quantiser is None else self.quantiser.round(z, self._centre(z)))
+            blocks.append(z if self.quantiser is None else self.quantiser.round(z, self._centre.to(z.device)))
         values: Any = torch.cat(blocks) if len(blocks) > 1 else blocks[0]
         return self.codes(values if isinstance(rows, Tensor) else values.numpy())
 
@@ -242,14 +242,14 @@ class Sketch:
             self._tuned[key] = Autoencoder(self.rug, decoder(), channel=channel).tune(source)
         return self._tuned[key]
 
+    @cached_property
+    def _centre(self) -> Tensor:
+        return torch.from_numpy(self.mean_code)
+
     @property
     def _fresh(self) -> Mixture:
         """What a row of codes just encoded is."""
         return Mixture(noise=0.0 if self.quantiser is None else self.quantiser.variance)
-
-    def _centre(self, like: Tensor) -> Tensor | float:
-        centre, _ = self.rug.centre(self.source.mean, like)
-        return 0.0 if centre is None else centre
 
     def _blocks(self, rows: Any) -> Iterator[Tensor]:
         """Rows as tensors, in blocks where they are sparse."""

@@ -917,9 +917,12 @@ class SparseTruncatedNormal(_Normal):
         return log_ratio, width * mean, width**2 * variance
 
     def _standard_active(self, y: Tensor, sigma: Tensor) -> Moments:
-        if np.min(self._centre) < -3:
+        far = np.asarray(self._centre) < -3
+        if far.all():
             # Then t is far below 0 wherever y is.
             return _narrowed(self._standard_posterior, y, sigma)
+        if far.any():
+            return self._two_ways(far, y, sigma)
         t, width, centre = self._product(y, sigma)
         t = t.clamp(min=-10.0)
         density, mass = _hazard(t)
@@ -933,6 +936,21 @@ class SparseTruncatedNormal(_Normal):
                 tilt + torch.special.log_ndtr(torch.as_tensor(centre, dtype=t.dtype, device=t.device))
             )
         return inverse, width * mean, width * width * (1 - hazard * mean)
+
+    def _two_ways(self, far: NDArray[np.bool_], y: Tensor, sigma: Tensor) -> Moments:
+        """`_standard_active` where some centres are far below 0: these the slow way, the others the fast one."""
+        one: Any = replace
+        near = one(self, loc=np.where(far, 0.0, self.loc))._standard_active(y, sigma)
+        # Two at least, as every array of features has.
+        far = far | (np.cumsum(~far) <= max(0, 2 - int(far.sum())))
+        columns = torch.from_numpy(np.flatnonzero(far)).to(y.device)
+        own = one(self, **{name: part[far] for name, part in self._parts().items()})
+        wide = sigma.expand(*sigma.shape[:-1], y.shape[-1])
+        slow = _narrowed(own._standard_posterior, y.index_select(-1, columns), wide.index_select(-1, columns))
+        inverse, mean, variance = (
+            whole.expand(y.shape).index_copy(-1, columns, part) for whole, part in zip(near, slow, strict=True)
+        )
+        return inverse, mean, variance
 
 
 @dataclass(frozen=True, eq=False)
