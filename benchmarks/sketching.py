@@ -1,4 +1,4 @@
-"""Sketches at size: a stream of 100,000 rows x 8192 features, compressed and decompressed; its speed and memory.
+"""Sketches: a stream of 100,000 rows x 8192 features, and what is predicted beside what is measured.
 
     python -m benchmarks.sketching [ROWS]
 
@@ -16,11 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import scipy.sparse
 import torch
 
 import persianrug as pr
 from persianrug import transforms
-from persianrug.plan import make_plan
+from persianrug.plan import losses, make_plan
+
+CELLS = Path(__file__).parents[1] / "examples" / "data" / "pbmc68k_reduced.npz"
 
 N_SPARSE, BLOCK = 8192, 512
 
@@ -43,7 +46,32 @@ class Clock:
         return result
 
 
-def main(rows: int) -> None:
+def predicted(title: str, fitted, rows, decoders: tuple[str, ...], ratios: tuple[float, ...]) -> None:
+    print(f"\n{title}: loss by the law, expected (law corrected by rows held out), and measured on other rows")
+    laws = pr.Sketcher(n_dense=1, decoder="linear").fit(fitted).laws_
+    for ratio in ratios:
+        for decoder in decoders:
+            plan, sketch = make_plan(laws, ratio=ratio, decoder=decoder)
+            found = losses(sketch, rows)
+            measured, stderr = found.mean(), found.std() / len(found) ** 0.5
+            print(f"  ratio {ratio:4} {decoder:6}: law {plan.law:.5g} ({measured / plan.law - 1:+.1%}), "
+                  f"expected {plan.loss:.5g} +- {plan.stderr:.1g} ({measured / plan.loss - 1:+.1%}), "
+                  f"measured {measured:.5g} +- {stderr:.1g}")  # fmt: skip
+
+
+def predictions() -> None:
+    for kind in (pr.SparseUniform, pr.SparseHalfNormal, pr.SparseExponential):
+        source = kind(pr.zipf_rates(N_SPARSE, 0.01))
+        fitted, rows = (source.sample(4096, N_SPARSE, seed=seed).numpy() for seed in (0, 1))
+        predicted(f"Zipf-like rates, p 0.01 on average, {kind.name}", fitted, rows, ("linear", "relu", "bayes"),
+                  (0.1, 0.25))  # fmt: skip
+    cells = scipy.sparse.load_npz(CELLS).tocsr()
+    order = np.random.default_rng(0).permutation(cells.shape[0])
+    predicted("Cells, one half fitted and the other measured", cells[order[:350]], cells[order[350:]],
+              ("linear", "relu", "bayes", "oamp"), (0.25, 0.5, 0.6))  # fmt: skip
+
+
+def at_size(rows: int) -> None:
     source = pr.SparseUniform(0.01)
     clock = Clock()
     fitter = pr.LawFitter(N_SPARSE)
@@ -66,15 +94,17 @@ def main(rows: int) -> None:
                 x_hat = clock("decode", sketch.decode, codes)
                 errors.append(np.square(x_hat - block.numpy()).mean(axis=1))
                 count += len(block)
-    losses = np.concatenate(errors)
+    found = np.concatenate(errors)
     dense = 4 * rows * N_SPARSE
-    print(f"{rows} rows x {N_SPARSE} features, p 0.01, {dense / 1e9:.2f} GB dense, {size / 1e9:.2f} GB of codes, "
-          f"{torch.get_num_threads()} threads")  # fmt: skip
+    print(f"\n{rows} rows x {N_SPARSE} features, p 0.01, {dense / 1e9:.2f} GB dense, {size / 1e9:.2f} GB "
+          f"of codes, {torch.get_num_threads()} threads")  # fmt: skip
     for name in ("transform", "fit", "encode", "write", "read", "decode"):
         seconds = clock.seconds[name]
-        print(f"  {name:9} {dense / seconds / 1e9:6.2f} GB/s, {seconds / clock.seconds['transform']:5.2f} transforms")
+        print(
+            f"  {name:9} {dense / seconds / 1e9:6.2f} GB/s, {seconds / clock.seconds['transform']:5.2f} transforms"
+        )
     print(f"  laws {clock.seconds['laws']:.1f} s, plan {clock.seconds['plan']:.1f} s")
-    print(f"  loss {losses.mean():.6g} +- {losses.std() / len(losses) ** 0.5:.1g}, law {plan.law:.6g}, "
+    print(f"  loss {found.mean():.6g} +- {found.std() / len(found) ** 0.5:.1g}, law {plan.law:.6g}, "
           f"held out {plan.held_out:.6g}")  # fmt: skip
     # Not getrusage: its peak counts the process that this one was forked from.
     peak = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 2**20
@@ -82,4 +112,6 @@ def main(rows: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)
+    # First, since its peak is that of all there was before.
+    at_size(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)
+    predictions()

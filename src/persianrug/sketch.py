@@ -107,9 +107,9 @@ class Sketch:
         """Predicted loss per feature on rows like some that are known, without a code of them.
 
         Interference is taken to be Gaussian, of the energy of the row (docs/laws.md): feature x_i of a row is seen
-        as y_i = x_i + sigma z_i, sigma^2 = g sum_{j != i} (x_j - mean_j)^2 / (n_sparse - 1) and z_i drawn anew,
-        and decoded. So amplitudes need not follow the source, only the decoder takes them to. An iterative decoder
-        sees fresh z in every iteration: its state evolution.
+        as y_i = x_i + sigma_i z_i, sigma_i^2 = g sum_{j != i} (x_j - mean_j)^2 / (n_sparse - 1), with z_i drawn
+        anew, and decoded. So amplitudes need not follow the source, only the decoder takes them to. An iterative
+        decoder sees fresh z in every iteration, with the error that is left: its state evolution.
 
         Parameters
         ----------
@@ -131,6 +131,7 @@ class Sketch:
                 return x + sigma * torch.randn(x.shape, generator=generator, dtype=x.dtype), sigma
 
             if isinstance(model.decoder, Elementwise):
+                # Not sum_j W_ij^2 (x_j - mean_j)^2: z_i stands for W_ij, which would count twice.
                 squares = (x - mean).square()
                 energy = (squares.sum(dim=1, keepdim=True) - squares) / (rug.n_sparse - 1)
                 x_hat = model.decoder(seen(x, energy)[0])

@@ -848,7 +848,8 @@ class SparseTruncatedNormal(_Normal):
     def __post_init__(self) -> None:
         object.__setattr__(self, "loc", _checks.each("loc", self.loc, _checks.finite))
         super().__post_init__()
-        if not bool(np.all((np.abs(self._centre) <= 1e4) & (np.asarray(self._centre) >= -10))):
+        # Means of centres at the edge are at it but for rounding.
+        if not bool(np.all((np.abs(self._centre) <= 1e4) & (np.asarray(self._centre) >= -10 - 1e-9))):
             raise ValueError(f"loc is {self.loc}; allowed: from -10 to 1e4 times scale, here {self.scale}")
 
     @property
