@@ -1,8 +1,8 @@
 """The Zarr codec: round trips on real stores, codes that stay as they are, damage, and metadata that is forged."""
 
 import asyncio
-import importlib.metadata
 import copy
+import importlib.metadata
 import json
 import pickle
 import subprocess

@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 # Sizes of data, so that the moments which the laws are made of stay within the range of float64.
 SMALLEST, LARGEST = 1e-30, 1e30
+# With room for how 32 bits round it.
+BEYOND = LARGEST * (1 + 1e-6)
 # Of a measurement, which keeps one loss a vector: 1 GiB.
 MOST_SAMPLES = 1 << 27
 
@@ -106,3 +108,11 @@ def one_of(name: str, value: str, allowed: Iterable[str]) -> str:
     if value not in allowed:
         raise ValueError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
     return value
+
+
+def rows(name: str, value: Any, width: int) -> None:
+    """Raise ValueError unless `value` is an array, tensor or sparse matrix (rows, width)."""
+    if not (hasattr(value, "ndim") and hasattr(value, "dtype")):
+        raise ValueError(f"{name} is a {type(value).__name__}; allowed: an array or matrix (rows, {width})")
+    if value.ndim != 2 or value.shape[1] != width:
+        raise ValueError(f"{name} has shape {tuple(value.shape)}; allowed: (rows, {width})")

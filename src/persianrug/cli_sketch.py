@@ -50,6 +50,8 @@ def fit(
     from persianrug.files import check_writable
 
     _checks.integer("seed", seed, 0, 2**63 - 1)
+    if out.suffix.lower() != ".json":
+        raise ValueError(f"--out is {out}; allowed: a file that ends in .json")
     check_writable(out)
 
     from persianrug.rows import open_rows
@@ -81,8 +83,11 @@ def plan(
     as_json: _Json = False,
 ) -> None:
     """Say what a code of some size will lose, or how small one can be for a loss."""
+    from persianrug import _checks
+
     size = _size(ratio, target_loss)
     asked = _bits(bits)
+    _checks.integer("seed", seed, 0, 2**63 - 1)
 
     from persianrug.feature_laws import FeatureLaws
     from persianrug.plan import make_plan
@@ -139,11 +144,13 @@ def compress(
     from persianrug.rows import open_rows
     from persianrug.rugfile import RugWriter
 
-    rows = open_rows("standard input", sys.stdin.buffer) if data == _PIPE else open_rows(data)
+    rows = open_rows("standard input", _stream(sys.stdin)) if data == _PIPE else open_rows(data)
     learned = _fit(rows, seed) if laws is None else FeatureLaws.load(laws)
     learned.check_names(rows.names, rows.n_sparse, f"data in {rows.path}")
     found, sketch = make_plan(learned, **size, bits=asked, decoder=decoder, seed=seed)
-    target: AbstractContextManager[BinaryIO] = nullcontext(sys.stdout.buffer) if out == _PIPE else whole_file(out)
+    target: AbstractContextManager[BinaryIO] = (
+        nullcontext(_stream(sys.stdout)) if out == _PIPE else whole_file(out)
+    )
     with (
         target as file,
         RugWriter(file, sketch, plan=found, names=learned.names) as writer,
@@ -200,29 +207,40 @@ def decompress(
     from persianrug.rows import RowWriter
     from persianrug.rugfile import RugReader
 
-    reader = RugReader.stream(sys.stdin.buffer) if file == _PIPE else RugReader(file)
-    sketch = reader.sketch if decoder is None else replace(reader.sketch, decoder=decoder)
-    if reader.problem is not None and not partial:
-        raise ValueError(f"rug file {file} is damaged: {reader.problem}; allowed: whole files, or --partial")
-    expected = _expected(reader.plan, sketch)
-    negligible = _NEGLIGIBLE * expected**0.5 if out.suffix.lower() == ".npz" else 0.0
-    written = 0
-    with (
-        RowWriter(out, sketch.rug.n_sparse, reader.dtype) as writer,
-        progress_bar(1, "decompressing") as bar,
-    ):
-        for codes in reader.chunks():
-            x = np.asarray(sketch.decode(codes))
-            writer.write(np.where(np.abs(x) < negligible, 0, x) if negligible else x)
-            written += len(codes)
-            if file != _PIPE:
-                bar(len(codes), len(reader))
+    opened = RugReader.stream(_stream(sys.stdin)) if file == _PIPE else RugReader(file)
+    with opened as reader:
+        sketch = reader.sketch if decoder is None else replace(reader.sketch, decoder=decoder)
+        if reader.problem is not None and not partial:
+            raise ValueError(f"rug file {file} is damaged: {reader.problem}; allowed: whole files, or --partial")
+        expected = _expected(reader.plan, sketch)
+        negligible = _NEGLIGIBLE * expected**0.5 if out.suffix.lower() == ".npz" else 0.0
+        problem, written = reader.problem, 0
+        with (
+            RowWriter(out, sketch.rug.n_sparse, reader.dtype) as writer,
+            progress_bar(1, "decompressing") as bar,
+        ):
+            chunks = reader.chunks()
+            while True:
+                try:
+                    codes = next(chunks, None)
+                except ValueError as error:
+                    if not partial:
+                        raise
+                    problem = str(error)
+                    break
+                if codes is None:
+                    break
+                x = np.asarray(sketch.decode(codes))
+                writer.write(np.where(np.abs(x) < negligible, 0, x) if negligible else x)
+                written += len(codes)
+                if file != _PIPE:
+                    bar(len(codes), len(reader))
     report = {
         "rows": written,
         "n_sparse": sketch.rug.n_sparse,
         "decoder": sketch.decoder,
         "expected_loss": expected,
-        "problem": reader.problem,
+        "problem": problem,
         "bytes": out.stat().st_size,
         "out": str(out),
     }
@@ -234,8 +252,8 @@ def decompress(
         f"{escape(str(out))}: {written} rows of {sketch.rug.n_sparse} features by {sketch.decoder}, expected loss "
         f"{expected:.5g} per feature"
     )
-    if reader.problem is not None:
-        console.print(f"{escape(str(file))} is damaged: {reader.problem}; these are the rows before that")
+    if problem is not None:
+        console.print(f"{escape(str(file))} is damaged: {escape(problem)}; these are the rows before that")
 
 
 def inspect(
@@ -373,8 +391,15 @@ def _check_rug(path: Path) -> None:
         raise ValueError(f"--out is {path}; allowed: a file that ends in .rug, or -")
 
 
+def _stream(stream: Any) -> BinaryIO:
+    if stream is None:
+        raise ValueError("a standard stream is closed; allowed: an open one, or a file")
+    buffer: BinaryIO = stream.buffer
+    return buffer
+
+
 def _refuse_terminal() -> None:
-    if sys.stdout.isatty():
+    if sys.stdout is not None and sys.stdout.isatty():
         raise ValueError("--out is -, and standard output is a terminal; allowed: a pipe or a file")
 
 

@@ -41,6 +41,14 @@ class Mixture:
     signed: bool = False
     noise: float = 0.0
 
+    def __post_init__(self) -> None:
+        _checks.integer("terms", self.terms, 1)
+        _checks.finite("weight", self.weight)
+        _checks.positive("power", self.power)
+        _checks.not_negative("noise", self.noise)
+        if not isinstance(self.signed, bool):
+            raise ValueError(f"signed is {self.signed!r}; allowed: True, False")
+
     def __add__(self, other: Mixture) -> Mixture:
         return Mixture(
             self.terms + other.terms,
@@ -98,6 +106,9 @@ class Codes:
     encoder: Encoder
     mixture: Mixture = field(default_factory=Mixture)
     bits: int | None = None
+
+    # So that NumPy's numbers and arrays leave arithmetic to this class.
+    __array_ufunc__ = None
 
     def __post_init__(self) -> None:
         tensor = as_tensor("values", self.values, self.encoder.n_dense)
@@ -163,6 +174,8 @@ class Codes:
         number = _checks.finite("factor", factor, "a finite number other than 0")
         if number == 0:
             raise ValueError(f"factor is {factor}; allowed: a finite number other than 0")
+        if number == 1:
+            return self
         return Codes(self.values * number, self.encoder, self.mixture.scaled(number))
 
     __rmul__ = __mul__

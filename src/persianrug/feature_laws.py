@@ -155,17 +155,21 @@ class FeatureLaws:
             source = sources.from_recipe({key: unpack(part) for key, part in content["source"].items()})
             if source.n_sparse is None:
                 raise ValueError("its features are all alike")
-            names = content["names"]
+            names, pca = content["names"], np.asarray(unpack(content["pca"]))
+            if names is not None and len(names) != source.n_sparse:
+                raise ValueError(f"it has {len(names)} names for {source.n_sparse} features")
+            if pca.ndim != 1 or pca.dtype != np.float64 or not np.isfinite(pca).all():
+                raise ValueError("its losses of principal components are no numbers")
             return cls(
                 source,
-                int(content["rows"]),
+                _checks.integer("rows", content["rows"], 0),
                 _unpack_rows(content["held_out"], source.n_sparse),
-                unpack(content["pca"]),
-                int(content["unseen"]),
+                pca,
+                _checks.integer("unseen", content["unseen"], 0, source.n_sparse),
                 None if names is None else tuple(map(str, names)),
                 _unpack_rows(content["sample"], source.n_sparse),
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(
                 f"laws file {path} holds no laws of this version: {error!s}; allowed: {allowed}"
             ) from None
@@ -205,11 +209,16 @@ class LawFitter:
         ValueError
             If rows have another shape, are not finite, or beyond 1e30.
         """
-        if rows.ndim != 2 or rows.shape[1] != self.n_sparse:
-            raise ValueError(f"rows has shape {tuple(rows.shape)}; allowed: (rows, {self.n_sparse})")
+        _checks.rows("rows", rows, self.n_sparse)
         if not rows.shape[0]:
             return
-        rows = rows.tocsr() if hasattr(rows, "tocsr") else rows
+        rows = rows.tocsr() if hasattr(rows, "tocsr") else np.asarray(rows)
+        # Before anything is learned: rows that are held out have no moments taken.
+        entries = rows.data if hasattr(rows, "tocsr") else rows
+        if entries.size and not max(-float(entries.min()), float(entries.max())) <= _checks.BEYOND:
+            raise ValueError(
+                f"rows holds NaN, or sizes beyond {_checks.LARGEST:g}; allowed: finite numbers up to that"
+            )
         keys = self._keys.random_raw(rows.shape[0])
         entering, leaving_keys, leaving = self._held.add(keys, rows)
         # Most blocks of a long stream enter as they are.
@@ -236,7 +245,9 @@ class LawFitter:
         held, rest = (self._held.rows[part] for part in (order[:count], order[count:]))
         moments = self._moments + FeatureMoments.of(rest) if rest.shape[0] else self._moments
         kind: Any = SparseGaussian if min(moments.least, _least(held)) < 0 else SparseTruncatedNormal
-        fitted = scipy.sparse.vstack([rest, self._others.rows], format="csr")[: self._others.most]
+        # Those of the least keys, whatever the blocks that they came in.
+        others = self._others.rows[np.argsort(self._others.keys, kind="stable")]
+        fitted = scipy.sparse.vstack([rest, others], format="csr")[: self._others.most]
         source = kind.of_moments(moments)
         return FeatureLaws(
             source,
@@ -293,6 +304,8 @@ def _unpack_rows(content: Any, n_sparse: int) -> Any:
     parts = tuple(unpack(content[part]) for part in ("data", "indices", "indptr"))
     rows = scipy.sparse.csr_array(parts, shape=(content["rows"], n_sparse))
     rows.check_format(full_check=True)
+    if rows.dtype.kind != "f" or not np.isfinite(rows.data).all():
+        raise ValueError("its rows hold what is no finite number")
     return rows
 
 

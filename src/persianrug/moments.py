@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from persianrug import _checks
+
 Floats = NDArray[np.float64]
 
 
@@ -48,12 +50,12 @@ class FeatureMoments:
             If rows has no entries, or some are not finite or beyond 1e30.
         """
         size, values, column, n_sparse = nonzeros(rows)
+        largest = float(np.abs(values).max(initial=0.0))
+        if largest > _checks.BEYOND:
+            raise ValueError(f"rows holds sizes up to {largest:g}; allowed: up to {_checks.LARGEST:g}")
         counts = np.bincount(column, minlength=n_sparse).astype(np.int64)
         means: Floats = np.bincount(column, values, n_sparse) / np.maximum(counts, 1)
-        with np.errstate(over="ignore"):
-            scatters: Any = np.bincount(column, (values - means[column]) ** 2, n_sparse)
-        if not np.isfinite(scatters).all():
-            raise ValueError(f"rows holds sizes up to {np.abs(values).max():g}; allowed: up to 1e30")
+        scatters: Any = np.bincount(column, (values - means[column]) ** 2, n_sparse)
         return cls(size // n_sparse, counts, means, scatters, float(values.min(initial=np.inf)))
 
     def __add__(self, other: FeatureMoments) -> FeatureMoments:

@@ -206,9 +206,13 @@ class _Planner:
                 f"target_loss is {target:g}; allowed with these bits: at least {least:.3g}, "
                 "which as many numbers as features lose"
             )
-        n_dense, bits, _ = found
+        n_dense, bits, name = found
         fast = self.best(n_dense, bits)
-        return (n_dense, bits, fast) if self.expected(n_dense, bits, fast) <= target else found
+        name = fast if self.expected(n_dense, bits, fast) <= target else name
+        # What was searched for on a part of the rows is to hold on all.
+        while n_dense < self.laws.n_sparse and self.measured(n_dense, bits, name)[0] > target:
+            n_dense += 1 + n_dense // 200
+        return min(n_dense, self.laws.n_sparse), bits, name
 
     def _search(self, target: float, bits: Any, decoder: str, high: int) -> int:
         """The least n_dense that meets the target, which `high` does."""
@@ -228,13 +232,22 @@ class _Planner:
             secant = not secant
         return high
 
-    def plan(self, n_dense: int, bits: Any, decoder: str) -> Plan:
+    def measured(self, n_dense: int, bits: Any, decoder: str) -> tuple[float, float | None]:
+        """Loss on all rows held out and its standard error, or the law where there are none."""
         sketch, held = self.sketch(n_dense, bits, decoder), self.laws.held_out
-        measured = stderr = None
+        if held is None:
+            return self.law(sketch), None
+        found = losses(sketch, held)
+        return float(found.mean()), float(found.std(ddof=1) / math.sqrt(len(found)))
+
+    def plan(self, n_dense: int, bits: Any, decoder: str) -> Plan:
+        sketch = self.sketch(n_dense, bits, decoder)
+        measured: float | None
+        measured, stderr = self.measured(n_dense, bits, decoder)
         variance = float(np.mean(self.laws.source.variance))
-        if held is not None:
-            found = losses(sketch, held)
-            measured, stderr = float(found.mean()), float(found.std(ddof=1) / math.sqrt(len(found)))
+        if stderr is None:
+            measured = None
+        else:
             variance = float(self.laws.pca[0])
         pca, components = self.laws.pca_loss(n_dense) or (None, None)
         return Plan(

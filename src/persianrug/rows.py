@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -48,6 +49,7 @@ class RowFile:
     n_sparse: int
     names: tuple[str, ...] | None
     _read: Callable[[int], Iterator[Any]]
+    _piped: bool = False
 
     def blocks(self) -> Iterator[Any]:
         """Arrays or csr_arrays (rows, n_sparse) of float32 or float64, one after the other.
@@ -60,7 +62,7 @@ class RowFile:
         blocks = self._read(max(1, _BLOCK // self.n_sparse))
         start = 0
         while start < self.rows:
-            with _reading(self.path):
+            with _reading(self.path, self._piped):
                 block = _floats(next(blocks))
                 entries = block.data if hasattr(block, "tocsr") else block
                 if not np.isfinite(entries).all():
@@ -87,24 +89,24 @@ def open_rows(path: str | os.PathLike[str], pipe: BinaryIO | None = None) -> Row
     ValueError
         If the file cannot be read, is of another kind, truncated or damaged, or has no rows of 2 features.
     """
-    with _reading(path, pipe):
+    with _reading(path, pipe is not None):
         if pipe is not None:
             rows, n_sparse, names, read = _open_pipe(pipe)
         else:
             rows, n_sparse, names, read = _OPEN[Path(path).suffix.lower()](Path(path))
         if rows < 1 or n_sparse < 2:
             raise ValueError(f"its shape is {(rows, n_sparse)}; allowed: at least one row and 2 features")
-    return RowFile(str(path), rows, n_sparse, names, read)
+    return RowFile(str(path), rows, n_sparse, names, read, pipe is not None)
 
 
-def _reading(path: str | os.PathLike[str], pipe: BinaryIO | None = None) -> Any:
-    if pipe is None and Path(path).suffix:
+def _reading(path: str | os.PathLike[str], piped: bool) -> Any:
+    if not piped:
         return untrusted("data", path, KINDS)
     return _Pipe(str(path))
 
 
 class _Pipe:
-    """As `untrusted`, for what has no ending."""
+    """As `untrusted`, for a pipe."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -223,11 +225,12 @@ def _open_sparse(path: Path, sizes: dict[str, int]) -> _Opened:
         raise ValueError(f"its indices are of type {types['indices']}")
     check_numeric(types["data"])
     # A matrix of few entries may claim any width, and every feature takes memory.
-    _check_claim(n_sparse, sum(sizes.values()))
+    _check_claim(n_sparse, sum(sizes[f"{name}.npy"] for name in names))
 
     def read(step: int) -> Iterator[Any]:
-        with zipfile.ZipFile(path) as archive:
-            pointers, indices, data = (archive.open(f"{name}.npy") for name in names)
+        with ExitStack() as stack:
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            pointers, indices, data = (stack.enter_context(archive.open(f"{name}.npy")) for name in names)
             for file in (pointers, indices, data):
                 _npy_header(file)
 
@@ -240,7 +243,7 @@ def _open_sparse(path: Path, sizes: dict[str, int]) -> _Opened:
             for start in range(0, rows, step):
                 ends = take(pointers, "indptr", min(step, rows - start)).astype(np.int64)
                 lengths = np.diff(ends, prepend=last)
-                if (lengths < 0).any() or (lengths > n_sparse).any():
+                if (lengths < 0).any():
                     raise ValueError(f"its rows from {start} on have an impossible number of entries")
                 count = int(ends[-1]) - last
                 places = take(indices, "indices", count).astype(np.int64)
@@ -277,7 +280,8 @@ def _open_h5ad(path: Path) -> _Opened:
     def read(step: int) -> Iterator[Any]:
         for start in range(0, rows, step):
             part = data.X[start : start + step]
-            yield part.tocsr() if hasattr(part, "tocsr") else np.asarray(part)
+            sparse: Any = scipy.sparse.csr_array
+            yield sparse(part) if hasattr(part, "tocsr") else np.asarray(part)
 
     return rows, n_sparse, names, read
 
@@ -287,16 +291,19 @@ def _open_parquet(path: Path) -> _Opened:
     import pyarrow.parquet
 
     file = pyarrow.parquet.ParquetFile(path, memory_map=False)
-    for column in file.schema_arrow:
+    # What pandas wrote as its index is no feature.
+    index = (file.schema_arrow.pandas_metadata or {}).get("index_columns", ())
+    columns = [column for column in file.schema_arrow if column.name not in index]
+    for column in columns:
         kind = column.type
         if not (
             pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind) or pyarrow.types.is_boolean(kind)
         ):
             raise ValueError(f"its column {column.name!r} is of type {kind}; allowed: columns of numbers alone")
-    names = tuple(str(name) for name in file.schema_arrow.names)
+    names = tuple(str(column.name) for column in columns)
 
     def read(step: int) -> Iterator[Any]:
-        for batch in file.iter_batches(batch_size=step):
+        for batch in file.iter_batches(batch_size=step, columns=list(names)):
             empty = [name for name, column in zip(names, batch.columns, strict=True) if column.null_count]
             if empty:
                 raise ValueError(f"its column {empty[0]!r} has missing values; allowed: numbers")
@@ -323,7 +330,7 @@ def _open_safetensors(path: Path) -> _Opened:
                 block = part[start : start + step]
                 if block.is_complex():
                     raise ValueError(f"its tensor is of type {block.dtype}")
-                wide = block.dtype in (torch.float64, torch.int32, torch.int64)
+                wide = block.dtype == torch.float64 or (not block.is_floating_point() and block.dtype.itemsize > 2)
                 yield block.to(torch.float64 if wide else torch.float32).numpy()
 
     return rows, n_sparse, None, read
@@ -345,7 +352,7 @@ def _npy_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     return shape, by_columns, dtype
 
 
-def _whole(file: Any, size: int) -> bytes:
+def _whole(file: Any, size: int) -> bytearray:
     """So many bytes, read in steps, so that a claim alone takes no memory."""
     content = bytearray()
     while len(content) < size:
@@ -353,10 +360,10 @@ def _whole(file: Any, size: int) -> bytes:
         if not part:
             raise ValueError("it ends before its last row")
         content += part
-    return bytes(content)
+    return content
 
 
-def _array(content: bytes, dtype: np.dtype[Any], n_sparse: int) -> Any:
+def _array(content: bytearray, dtype: np.dtype[Any], n_sparse: int) -> Any:
     return np.frombuffer(content, dtype=dtype).reshape(-1, n_sparse)
 
 
@@ -390,7 +397,7 @@ class RowWriter:
     def __init__(self, path: str | os.PathLike[str], n_sparse: int, dtype: Any) -> None:
         self._target = check_writable(path)
         self._kind = _checks.one_of("the ending of --out", self._target.suffix.lower(), (".npz", ".npy"))
-        self._n_sparse, self._dtype, self.rows = n_sparse, np.dtype(dtype), 0
+        self._n_sparse, self._dtype, self.rows = n_sparse, np.dtype(dtype).newbyteorder("<"), 0
         self._parts: list[Any] = []
 
     def __enter__(self) -> Self:
@@ -426,15 +433,14 @@ class RowWriter:
         self._entries = int(counts[-1]) if len(counts) else self._entries
 
     def _finish(self, file: Any) -> None:
-        little = self._dtype.newbyteorder("<")
         if self._kind == ".npy":
-            _write_header(file, (self.rows, self._n_sparse), little)
+            _write_header(file, (self.rows, self._n_sparse), self._dtype)
             self._copy(self._parts[0], file)
             return
         data, indices, ends = self._parts
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for name, part, length, dtype in (
-                ("data", data, self._entries, little),
+                ("data", data, self._entries, self._dtype),
                 ("indices", indices, self._entries, np.dtype("<i4")),
                 ("indptr", ends, self.rows + 1, np.dtype("<i8")),
             ):

@@ -56,7 +56,12 @@ class Layout:
     def pack(self, values: NDArray[Any]) -> bytes:
         """Rows (rows, n_dense) as bytes."""
         if self.bits is None:
-            return np.ascontiguousarray(values, dtype=self.dtype).tobytes()
+            with np.errstate(over="ignore"):
+                floats = np.ascontiguousarray(values, dtype=self.dtype)
+            if np.isinf(floats).any():
+                raise ValueError(f"codes hold numbers beyond {np.finfo(self.dtype).max:.3g}; allowed: up to that, "
+                                 f"or dtype float64")  # fmt: skip
+            return floats.tobytes()
         levels = np.rint((values - self.centre) / self.step - 0.5) + 2 ** (self.bits - 1)
         levels = levels.clip(0, 2**self.bits - 1).astype("<u2")
         if self.bits in (8, 16):
@@ -177,6 +182,7 @@ class RugWriter:
         self._digest = digest(sketch.rug.recipe())
         self._pending: list[NDArray[Any]] = []
         self._waiting = 0
+        self._closed = False
         self.count = 0
         self._file.write(start + self._seal)
 
@@ -192,11 +198,14 @@ class RugWriter:
         with RugReader(path) as reader:
             if reader.problem is not None and not reader.cut_off:
                 raise ValueError(f"rug file {path} is damaged: {reader.problem}; allowed: {_ALLOWED}")
+            # A chunk that the system never stored has its length, and no more.
+            if len(reader):
+                _ = reader[-1]
             writer = cls.__new__(cls)
             writer.mixture, writer._bits, writer._layout = reader.mixture, reader.bits, reader._layout
             writer.chunk_rows, writer._seal, writer.count = reader.chunk_rows, reader._seal, len(reader)
             writer._digest = reader.digest
-            writer._pending, writer._waiting, writer._own = [], 0, True
+            writer._pending, writer._waiting, writer._own, writer._closed = [], 0, True, False
             end = reader._end
         try:
             writer._file = Path(path).open("r+b")  # noqa: SIM115
@@ -224,14 +233,15 @@ class RugWriter:
         values = np.asarray(codes)
         if self._bits is not None and np.isnan(values).any():
             raise ValueError("codes have entries missing; allowed where entries are rounded: whole codes")
-        self._pending.append(values)
+        # Copied, since the caller may use its array again.
+        self._pending.append(np.array(values))
         self._waiting += len(values)
         if self._waiting >= self.chunk_rows:
             rows = np.concatenate(self._pending)
             whole = len(rows) - len(rows) % self.chunk_rows
             for start in range(0, whole, self.chunk_rows):
                 self._record(rows[start : start + self.chunk_rows])
-            self._pending, self._waiting = [rows[whole:]], len(rows) - whole
+            self._pending, self._waiting = [rows[whole:].copy()], len(rows) - whole
 
     def flush(self) -> None:
         """Write all rows so far, in a chunk that may be short, and have the system store them."""
@@ -243,7 +253,10 @@ class RugWriter:
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Write what is left, and the end."""
+        """Write what is left, and the end; a second time is of no effect."""
+        if self._closed:
+            return
+        self._closed = True
         if self._waiting:
             self._record(np.concatenate(self._pending))
             self._pending, self._waiting = [], 0
@@ -328,7 +341,7 @@ class RugReader:
 
     def _open(self, size: int | None) -> None:
         """Read and check the header."""
-        start = self._file.read(len(MAGIC) + _LENGTH.size)
+        start = _exactly(self._file, len(MAGIC) + _LENGTH.size)
         if start[: len(MAGIC)] != MAGIC or len(start) < len(MAGIC) + _LENGTH.size:
             raise self._error("is no rug file")
         (length,) = _LENGTH.unpack(start[len(MAGIC) :])
@@ -365,6 +378,8 @@ class RugReader:
         self.bits: int | None = header["bits"]
         if self.bits is not None:
             _checks.integer("bits", self.bits, 1, 16)
+        if self.bits not in (None, self.sketch.bits):
+            raise ValueError("its bits do not fit its recipe")
         dtype = _checks.one_of("dtype", header["dtype"], ("<f4", "<f8"))
         centre = np.asarray(unpack(header["centre"]), dtype=np.float64)
         if centre.shape != ((0,) if self.bits is None else (rug.n_dense,)):
@@ -373,7 +388,12 @@ class RugReader:
         most = max(1, _MOST_CHUNK // self._layout.row_bytes)
         self.chunk_rows = _checks.integer("chunk_rows", header["chunk_rows"], 1, most)
         self.names = None if header["names"] is None else tuple(map(str, header["names"]))
+        if self.names is not None and len(self.names) != rug.n_sparse:
+            raise ValueError(f"it has {len(self.names)} names for {rug.n_sparse} features")
         self.plan: dict[str, Any] | None = header["plan"]
+        if self.plan is not None:
+            for name in ("law", "loss"):
+                _checks.not_negative(f"plan's {name}", self.plan[name])
 
     def _scan(self, size: int) -> None:
         """Find the records by their heads, up to the first that cannot be one."""
@@ -407,11 +427,23 @@ class RugReader:
             else:
                 self.problem = f"after {count} rows there is no chunk"
                 break
+        if self.cut_off and self._ends_well(size):
+            # What claims to go beyond the end of a file that has its end is no chunk.
+            self.problem, self.cut_off = f"after {count} rows there is no chunk", False
         self._end, self._count = place, count
         self._first = np.array([first for _, _, first in self._records], dtype=np.int64)
 
+    def _ends_well(self, size: int) -> bool:
+        """Whether the file's last bytes are the record of an end."""
+        self._file.seek(max(0, size - _RECORD.size - _SEAL))
+        end = self._file.read()
+        head, seal = end[: _RECORD.size], end[_RECORD.size :]
+        return end.startswith(_DONE) and seal == blake2b(self._seal + head, digest_size=_SEAL).digest()
+
     def __len__(self) -> int:
         """How many rows can be read."""
+        if self._records is None:
+            raise TypeError("a pipe has no length; allowed: chunks()")
         return self._count
 
     @property
@@ -438,6 +470,8 @@ class RugReader:
         ValueError
             If a chunk of theirs is damaged, or a row that was asked for cannot be read.
         """
+        if self._records is None:
+            raise TypeError("a pipe is read in order; allowed: chunks()")
         if isinstance(rows, slice):
             wanted = range(self._count)[rows]
         else:
@@ -453,7 +487,7 @@ class RugReader:
             return self._codes(np.empty((0, self._layout.n_dense), self._layout.dtype.newbyteorder("=")))
         low, high = min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1])
         start, stop = np.searchsorted(self._first, [low, high], side="right")
-        records = (self._records or [])[start - 1 : stop]
+        records = self._records[start - 1 : stop]
         values = np.concatenate([self._chunk(*record) for record in records])
         return self._codes(values[np.asarray(wanted) - records[0][2]])
 

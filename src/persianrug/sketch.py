@@ -27,6 +27,8 @@ from persianrug.sources import Source
 
 # Entries of a block of rows, where there are more.
 BLOCK = 1 << 22
+# Of entries of codes in float32.
+_SQUARES_FIT = 1e15
 # Decoders are tuned to the share of entries that is missing, in steps of this.
 _MISSING_STEP = 0.02
 
@@ -64,10 +66,12 @@ class Sketch:
                 f"source has {self.source.n_sparse} features; allowed with {self.rug}: {self.rug.n_sparse}"
             )
         if kind.one_sided and self.source.signed:
-            raise ValueError(f"decoder is {self.decoder!r}; allowed with negative numbers: {_names(signed=True)}")
+            raise ValueError(
+                f"decoder is {self.decoder!r}; allowed with negative numbers: {', '.join(_names(signed=True))}"
+            )
         if self.source.n_sparse is not None and self.decoder == "topk":
             raise ValueError(
-                f"decoder is 'topk'; allowed where features differ: {_names(signed=self.source.signed)}"
+                f"decoder is 'topk'; allowed where features differ: {', '.join(_names(signed=self.source.signed))}"
             )
         if self.bits is not None:
             _checks.integer("bits", self.bits, 1, MOST_BITS)
@@ -156,7 +160,7 @@ class Sketch:
         Raises
         ------
         ValueError
-            If rows have another shape, are not finite, or are negative where the source is not.
+            If rows have another shape, are not finite or beyond 1e30, or are negative where the source is not.
         """
         blocks = []
         for block in self._blocks(rows):
@@ -180,15 +184,17 @@ class Sketch:
         """
         if codes.digest != Codes(np.zeros((0, self.rug.n_dense)), self.rug).digest:
             raise ValueError(f"codes are of {codes.encoder}; allowed: of {self.rug}")
-        z = as_tensor("codes", codes.values, self.rug.n_dense)
+        given = as_tensor("codes", codes.values, self.rug.n_dense)
+        # Squares of numbers far beyond all amplitudes are beyond those of 32 bits.
+        z = given.double() if bool((given.abs() > _SQUARES_FIT).any()) else given
         missing = codes.missing
         if not missing.any():
             out = self._model(codes.mixture, self.rug.n_dense).decode(z)
         else:
             out = z.new_empty(len(z), self.rug.n_sparse)
             step = max(1, round(_MISSING_STEP * self.rug.n_dense))
-            levels = np.minimum(np.round(missing / step).astype(int) * step, self.rug.n_dense - 1)
-            levels[missing == self.rug.n_dense] = self.rug.n_dense
+            levels = np.clip(np.round(missing / step).astype(int) * step, 1, self.rug.n_dense - 1)
+            levels = np.where((missing == 0) | (missing == self.rug.n_dense), missing, levels)
             for lost in np.unique(levels):
                 rows = torch.from_numpy(np.flatnonzero(levels == lost)).to(z.device)
                 if lost == self.rug.n_dense:
@@ -196,9 +202,8 @@ class Sketch:
                     mean = np.broadcast_to(codes.mixture.weight * self.source.mean, self.rug.n_sparse)
                     out[rows] = torch.tensor(mean, dtype=z.dtype, device=z.device)
                 else:
-                    # With no entry missing by that rounding, there may be one all the same.
-                    kept = max(1, min(self.rug.n_dense - int(lost), self.rug.n_dense - 1))
-                    out[rows] = self._model(codes.mixture, kept).decode(z[rows])
+                    out[rows] = self._model(codes.mixture, self.rug.n_dense - int(lost)).decode(z[rows])
+        out = out.to(given.dtype)
         return out if isinstance(codes.values, Tensor) else out.numpy()
 
     def recipe(self) -> dict[str, Any]:
@@ -254,8 +259,7 @@ class Sketch:
 
     def _blocks(self, rows: Any) -> Iterator[Tensor]:
         """Rows as tensors, in blocks where they are sparse."""
-        if rows.ndim != 2 or rows.shape[1] != self.rug.n_sparse:
-            raise ValueError(f"rows has shape {tuple(rows.shape)}; allowed: (rows, {self.rug.n_sparse})")
+        _checks.rows("rows", rows, self.rug.n_sparse)
         sparse = hasattr(rows, "tocsr")
         step = max(1, BLOCK // self.rug.n_sparse) if sparse else max(1, rows.shape[0])
         rows = rows.tocsr() if sparse else rows
@@ -264,12 +268,16 @@ class Sketch:
             dense = part.toarray() if sparse else part
             if isinstance(dense, np.ndarray) and dense.dtype not in (np.float32, np.float64):
                 dense = dense.astype(np.float64)
+            if isinstance(dense, Tensor) and dense.dtype not in (torch.float32, torch.float64):
+                dense = dense.double()
             yield as_tensor("rows", dense)
 
     def _check(self, block: Tensor) -> None:
         least, most = (float(part) for part in block.aminmax()) if block.numel() else (0.0, 0.0)
         if not (math.isfinite(least) and math.isfinite(most)):
             raise ValueError("rows holds NaN or infinity; allowed: finite numbers")
+        if max(-least, most) > _checks.BEYOND:
+            raise ValueError(f"rows holds sizes up to {max(-least, most):g}; allowed: up to {_checks.LARGEST:g}")
         if least < 0 and not self.source.signed:
             raise ValueError(
                 f"rows holds {least:g}; allowed: numbers >= 0, since none of those that were fitted is negative"

@@ -103,7 +103,10 @@ class Sketcher(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         The laws are those of all rows so far. Planning takes longer than learning: blocks of a long stream are
         better given to `LawFitter`, and its laws to `from_laws`.
         """
-        return self._learn(X, reset=getattr(self, "_fitter", None) is None)
+        begun = getattr(self, "_fitter", None) is not None
+        if not begun and hasattr(self, "laws_"):
+            raise ValueError("the laws were given; allowed after from_laws: fit, which starts anew")
+        return self._learn(X, reset=not begun)
 
     def _learn(self, X: Any, *, reset: bool) -> Self:
         X = validate_data(

@@ -255,8 +255,9 @@ class Source(Parts, ABC):
     def sum_of(self, terms: int, weight: float, power: float, *, signed: bool) -> Source:
         """The source of sums of independent vectors of this one, each times a number.
 
-        A feature of the sum is active where one of the terms' is; mean and variance of its amplitude are exact,
-        their shape is taken to be normal, cut at 0 where nothing is negative.
+        A feature of the sum is active where one of the terms' is. Its amplitude has the right mean and variance
+        and is taken to be normal, or, where nothing is negative, normal and cut at 0, so never wider than an
+        exponential one.
 
         Parameters
         ----------

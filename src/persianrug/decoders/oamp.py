@@ -112,14 +112,15 @@ class OAMP(Decoder):
         return out.reshape(*z.shape[:-1], encoder.n_sparse)
 
     def _decode(self, z: Tensor, encoder: Encoder, mean: Each, channel: Channel) -> Tensor:
-        best = z
+        best: Tensor | None = None
         for step, rows, better in self._until_done(z, encoder, mean, channel):
-            if len(rows) == len(z) and better.all():
+            # The first estimate counts even if it is beyond all numbers, as that of a row beyond all amplitudes.
+            if best is None or (len(rows) == len(z) and better.all()):
                 best = step.x_hat
             elif better.any():
                 chosen, places = (torch.from_numpy(part).to(z.device) for part in (better, rows[better]))
                 best = best.index_copy(0, places, step.x_hat[chosen])
-        return best
+        return cast(Tensor, best)
 
     def _until_done(
         self, z: Tensor, encoder: Encoder, mean: Each, channel: Channel
