@@ -444,9 +444,11 @@ def _say_plan(console: Any, plan: Plan, held_out: int) -> None:
     if plan.held_out is None or plan.stderr is None:
         console.print("  there were too few rows to hold some out and see how far that is off")
         return
-    off = plan.held_out / plan.law - 1 if plan.law else 0.0
+    off = plan.loss / plan.law - 1 if plan.law else 0.0
     by = f", {off:+.1%} of that" if off < 10 else ""
-    console.print(f"  {plan.held_out:.5g} ± {plan.stderr:.1g} on {held_out} rows held out, which is expected{by}")
+    console.print(
+        f"  {plan.loss:.5g} ± {plan.stderr:.1g} expected{by}, by {plan.held_out:.5g} on {held_out} rows held out"
+    )
     if plan.pca is None:
         return
     fewer = "" if plan.pca_components == plan.n_dense else f", all that {plan.pca_components + 1} rows show"  # type: ignore[operator]

@@ -56,6 +56,8 @@ class FeatureLaws:
         Rows that were not, where there were enough.
     sample : csr_array (k, n_sparse), or None
         Some of those that were: the amplitudes and energies that rows have, for `Sketch.law_on`.
+    energy : float, or None
+        Mean over all rows, held out or not, of (x - mean)^2 per feature.
     pca : array (m,)
         Loss per feature, on the rows held out, of the first 0, 1, ... principal components of rows that were
         fitted, as many as these have.
@@ -72,6 +74,7 @@ class FeatureLaws:
     unseen: int = 0
     names: tuple[str, ...] | None = field(default=None, repr=False)
     sample: Any = field(default=None, repr=False)
+    energy: float | None = None
 
     @property
     def n_sparse(self) -> int:
@@ -114,6 +117,7 @@ class FeatureLaws:
             "version": _VERSION,
             "rows": self.rows,
             "unseen": self.unseen,
+            "energy": self.energy,
             "source": {name: pack(value) for name, value in self.source.recipe().items()},
             "pca": pack(self.pca),
             "names": None if self.names is None else list(self.names),
@@ -168,6 +172,7 @@ class FeatureLaws:
                 _checks.integer("unseen", content["unseen"], 0, source.n_sparse),
                 None if names is None else tuple(map(str, names)),
                 _unpack_rows(content["sample"], source.n_sparse),
+                None if content["energy"] is None else _checks.not_negative("energy", content["energy"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(
@@ -257,6 +262,7 @@ class LawFitter:
             int(np.sum(moments.counts == 0)),
             None if names is None else tuple(names),
             fitted if fitted.shape[0] else None,
+            _mean_energy(moments + FeatureMoments.of(held) if held.shape[0] else moments, source.mean),
         )
 
 
@@ -288,6 +294,18 @@ class _Sample:
             new = scipy.sparse.csr_array(rows[entering])
             self.rows = scipy.sparse.vstack([self.rows[staying], new], format="csr")
         return entering, *left
+
+
+def row_energies(rows: Any, mean: Floats) -> Floats:
+    """(x - mean)^2 per feature of each row of a sparse matrix, (rows,)."""
+    squares = np.asarray(rows.multiply(rows).sum(axis=1)).ravel() - 2 * (rows @ mean)
+    return (squares + mean @ mean) / rows.shape[1]
+
+
+def _mean_energy(moments: FeatureMoments, mean: Floats) -> float:
+    sums = moments.counts * moments.means
+    squares = float(np.sum(moments.scatters + sums * moments.means - 2 * sums * mean)) / moments.rows
+    return (squares + float(mean @ mean)) / len(mean)
 
 
 def _pack_rows(rows: Any) -> Any:

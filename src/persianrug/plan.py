@@ -8,11 +8,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from persianrug import _checks
 from persianrug.encoders import Rug
-from persianrug.feature_laws import FeatureLaws
+from persianrug.feature_laws import FeatureLaws, row_energies
 from persianrug.sketch import BLOCK, Sketch, decoders_for
+
+Floats = NDArray[np.float64]
 
 # From fast to slow. Of the elementwise decoders the posterior mean loses least by its law, whatever the features;
 # the others are there by name. A slower one must be better by so much.
@@ -41,10 +44,13 @@ class Plan:
     law : float
         Predicted loss per feature, were interference Gaussian: of rows with the amplitudes and energies of those
         that were fitted, or where these are few, of independent features with their laws.
+    loss : float
+        The loss to expect: what was measured on rows held out, where there are some, corrected for how their
+        energy differs from that of all rows; and else the law.
     held_out : float, or None where no rows were held out
-        Measured loss per feature on rows that were not fitted, which corrects the law.
+        Measured loss per feature on rows that were not fitted.
     stderr : float, or None
-        Its standard error.
+        Standard error of the loss to expect, given the energy of all rows.
     pca : float, or None
         Measured loss on the same rows of principal components, as many as the code has numbers, unrounded.
     pca_components : int, or None
@@ -61,17 +67,13 @@ class Plan:
     decoder: str
     seed: int
     law: float
+    loss: float
     held_out: float | None
     stderr: float | None
     pca: float | None
     pca_components: int | None
     variance: float
     unseen: int
-
-    @property
-    def loss(self) -> float:
-        """The loss to expect: that on rows held out, where there are some, and else the law."""
-        return self.law if self.held_out is None else self.held_out
 
     @property
     def ratio(self) -> float:
@@ -86,11 +88,11 @@ class Plan:
     @property
     def pca_is_better(self) -> bool:
         """Whether a plain linear code of as many numbers loses less on the rows held out."""
-        return self.pca is not None and self.pca < self.loss
+        return self.pca is not None and self.held_out is not None and self.pca < self.held_out
 
     def recipe(self) -> dict[str, Any]:
         """All of it as a JSON object."""
-        derived = ("loss", "ratio", "bytes_per_row", "pca_is_better")
+        derived = ("ratio", "bytes_per_row", "pca_is_better")
         return {**asdict(self), **{name: getattr(self, name) for name in derived}}
 
 
@@ -169,14 +171,35 @@ class _Planner:
             sketch = self.sketch(*key)
             held = self.laws.held_out
             most = _ITERATED if decoder == "oamp" else None
-            self._losses[key] = self.law(sketch) if held is None else float(losses(sketch, held[:most]).mean())
+            if held is None:
+                self._losses[key] = self.law(sketch)
+            else:
+                self._losses[key] = self.of_all(losses(sketch, held[:most]), held[:most])[0]
         return self._losses[key]
 
     def law(self, sketch: Sketch) -> float:
         sample = self.laws.sample
-        most = _ITERATED if sketch.decoder == "oamp" else None
-        # A few rows say less than the features' laws do.
-        return sketch.law() if sample is None or sample.shape[0] < _FEW else sketch.law_on(sample[:most])
+        if sample is None or sample.shape[0] < _FEW:
+            # A few rows say less than the features' laws do.
+            return sketch.law()
+        sample = sample[: _ITERATED if sketch.decoder == "oamp" else None]
+        return self.of_all(sketch.laws_on(sample), sample)[0]
+
+    def of_all(self, found: Floats, rows: Any) -> tuple[float, float]:
+        """Mean over all rows of losses that are known of some, and its standard error.
+
+        Losses go with the energy of a row, of which the mean over all rows is known: their regression on it, as a
+        control variate. Where that would say something else altogether, the energy does not explain them.
+        """
+        mean, scale = float(found.mean()), math.sqrt(len(found))
+        if self.laws.energy is not None:
+            energies = row_energies(rows, self.laws.source.mean)
+            gaps = energies - energies.mean()
+            slope = float(gaps @ found) / max(float(gaps @ gaps), 1e-300)
+            better = mean + slope * (self.laws.energy - float(energies.mean()))
+            if abs(better - mean) < 0.25 * mean:
+                return better, float((found - slope * gaps).std(ddof=1)) / scale
+        return mean, float(found.std(ddof=1)) / scale
 
     def best(self, n_dense: int, bits: Any) -> str:
         """The decoder of the least expected loss, but for a slower one that is hardly better."""
@@ -232,23 +255,18 @@ class _Planner:
             secant = not secant
         return high
 
-    def measured(self, n_dense: int, bits: Any, decoder: str) -> tuple[float, float | None]:
-        """Loss on all rows held out and its standard error, or the law where there are none."""
+    def measured(self, n_dense: int, bits: Any, decoder: str) -> tuple[float, float | None, float | None]:
+        """The loss to expect, its standard error and the loss of all rows held out; or the law, None and None."""
         sketch, held = self.sketch(n_dense, bits, decoder), self.laws.held_out
         if held is None:
-            return self.law(sketch), None
+            return self.law(sketch), None, None
         found = losses(sketch, held)
-        return float(found.mean()), float(found.std(ddof=1) / math.sqrt(len(found)))
+        return *self.of_all(found, held), float(found.mean())
 
     def plan(self, n_dense: int, bits: Any, decoder: str) -> Plan:
         sketch = self.sketch(n_dense, bits, decoder)
-        measured: float | None
-        measured, stderr = self.measured(n_dense, bits, decoder)
-        variance = float(np.mean(self.laws.source.variance))
-        if stderr is None:
-            measured = None
-        else:
-            variance = float(self.laws.pca[0])
+        loss, stderr, measured = self.measured(n_dense, bits, decoder)
+        variance = float(np.mean(self.laws.source.variance) if measured is None else self.laws.pca[0])
         pca, components = self.laws.pca_loss(n_dense) or (None, None)
         return Plan(
             n_sparse=self.laws.n_sparse,
@@ -257,6 +275,7 @@ class _Planner:
             decoder=decoder,
             seed=self.seed,
             law=self.law(sketch),
+            loss=loss,
             held_out=measured,
             stderr=stderr,
             pca=pca,

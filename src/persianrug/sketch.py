@@ -108,7 +108,11 @@ class Sketch:
         return self.model.laws(self.source)
 
     def law_on(self, rows: Any, seed: int = 0) -> float:
-        """Predicted loss per feature on rows like some that are known, without a code of them.
+        """Predicted loss per feature on rows like some that are known: the mean of `laws_on`."""
+        return float(self.laws_on(rows, seed).mean())
+
+    def laws_on(self, rows: Any, seed: int = 0) -> NDArray[np.float64]:
+        """Predicted loss per feature of each of some rows that are known, without a code of them.
 
         Interference is taken to be Gaussian, of the energy of the row (docs/laws.md): feature x_i of a row is seen
         as y_i = x_i + sigma_i z_i, sigma_i^2 = g sum_{j != i} (x_j - mean_j)^2 / (n_sparse - 1), with z_i drawn
@@ -120,6 +124,10 @@ class Sketch:
         rows : array or SciPy sparse matrix (rows, n_sparse)
         seed : int >= 0
             Of z.
+
+        Returns
+        -------
+        array (rows,)
         """
         model, rug = self.model, self.rug
         generator = torch.Generator().manual_seed(seed)
@@ -142,7 +150,7 @@ class Sketch:
             else:
                 x_hat = cast(OAMP, model.decoder).evolve(x, mean, seen)
             losses.append((x_hat - x).square().mean(dim=1))
-        return float(torch.cat(losses).mean())
+        return torch.cat(losses).numpy()
 
     def encode(self, rows: Any) -> Codes:
         """Codes of rows, rounded if the sketch has bits.
