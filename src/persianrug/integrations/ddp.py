@@ -167,7 +167,7 @@ class SketchState:
 
 
 @dataclass(frozen=True)
-class Sketch:
+class BucketSketch:
     """How the numbers of a bucket are sent: cut into blocks, of which each keeps `kept` entries and has a code.
 
     Blocks take turns at the numbers, so that every block has its part of every layer and all have the same law.
@@ -205,7 +205,7 @@ class Sketch:
 
 
 @functools.lru_cache(maxsize=64)
-def plan(size: int, ratio: float, code_dtype: torch.dtype, workers: int, seed: int) -> Sketch:
+def plan(size: int, ratio: float, code_dtype: torch.dtype, workers: int, seed: int) -> BucketSketch:
     """The sketch of a bucket of so many numbers, for a ratio of the bytes that these take in float32.
 
     Raises
@@ -227,7 +227,7 @@ def plan(size: int, ratio: float, code_dtype: torch.dtype, workers: int, seed: i
     tolerance = torch.finfo(code_dtype).eps ** 2 / 4
     # Of codes whose entries have the mean square 1, as the rug has orthonormal rows.
     decoder = OAMP(SparseGaussian(p, p**-0.5), iterations=30, tolerance=tolerance)
-    return Sketch(size, Rug(n_sparse, n_dense, seed), kept, decoder)
+    return BucketSketch(size, Rug(n_sparse, n_dense, seed), kept, decoder)
 
 
 @functools.lru_cache(maxsize=64)

@@ -56,7 +56,7 @@ _TYPES = ("float32", "float64")
 _SAME = 1e-6
 
 _ALLOWED = "one that SketchCodec.of made"
-# What reading a configuration of no sketch raises; the last is NumPy's, of the names of types.
+# What reading a configuration of no sketch raises.
 _NONE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
 
 
