@@ -213,10 +213,9 @@ def decompress(
         if reader.problem is not None and not partial:
             raise ValueError(f"rug file {file} is damaged: {reader.problem}; allowed: whole files, or --partial")
         expected = _expected(reader.plan, sketch)
-        negligible = _NEGLIGIBLE * expected**0.5 if out.suffix.lower() == ".npz" else 0.0
         problem, written = reader.problem, 0
         with (
-            RowWriter(out, sketch.rug.n_sparse, reader.dtype) as writer,
+            RowWriter(out, sketch.rug.n_sparse, reader.dtype, _NEGLIGIBLE * expected**0.5) as writer,
             progress_bar(1, "decompressing") as bar,
         ):
             chunks = reader.chunks()
@@ -230,8 +229,7 @@ def decompress(
                     break
                 if codes is None:
                     break
-                x = np.asarray(sketch.decode(codes))
-                writer.write(np.where(np.abs(x) < negligible, 0, x) if negligible else x)
+                writer.write(np.asarray(sketch.decode(codes)))
                 written += len(codes)
                 if file != _PIPE:
                     bar(len(codes), len(reader))
