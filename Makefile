@@ -25,6 +25,8 @@ demo: $(VENV)/.installed
 	$(BIN)/persianrug solve --data examples/data/pbmc68k_reduced.npz --ratio 0.5 --measure
 	$(BIN)/persianrug weave --n-sparse 512 --ratio 0.25 --out out/rug.png
 	$(BIN)/persianrug weave --n-sparse 765 --ratio 0.25 --out out/rug-765.png
+	$(BIN)/persianrug compress examples/data/pbmc68k_reduced.npz --target-loss 0.02 --bits 8 --out out/cells.rug
+	$(BIN)/persianrug verify out/cells.rug --data examples/data/pbmc68k_reduced.npz
 	@echo "Pictures: out/rug.png out/rug-765.png"
 
 test: $(VENV)/.installed-dev
@@ -37,6 +39,9 @@ lint: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.sketching
+	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.ddp
 
 clean:
 	rm -rf $(VENV) out dist
