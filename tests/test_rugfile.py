@@ -832,3 +832,28 @@ def test_the_header_holds_a_source_of_one_number_feature_by_feature(tmp_path):
     with pr.RugReader(tmp_path / "a.rug") as reader:
         assert reader.sketch.source == replace(sketch.source, p=np.full(N, 0.1))
         assert reader.sketch.decode(reader[:]) == pytest.approx(sketch.decode(sketch.encode(x)), abs=1e-5)
+
+
+def test_whole_chunks_are_in_the_file_at_once(tmp_path):
+    # Not in a buffer of the process, which would take them with it.
+    sketch = pr.Sketch(pr.SparseUniform(0.1), pr.Rug(64, 16), None, "relu")
+    rows = pr.SparseUniform(0.1).sample(20, 64, seed=0).numpy()
+    writer = pr.RugWriter(tmp_path / "a.rug", sketch, chunk_rows=5)
+    for count in range(1, 21):
+        writer.write(sketch.encode(rows[count - 1 : count]))
+        with pr.RugReader(tmp_path / "a.rug") as reader:
+            assert len(reader) == 5 * (count // 5)
+    writer.close()
+
+
+def test_noise_that_another_machine_rounds_otherwise_is_the_same(tmp_path):
+    sketch = pr.Sketch(pr.SparseUniform(0.1), pr.Rug(64, 16), 6, "relu")
+    codes = sketch.encode(pr.SparseUniform(0.1).sample(4, 64, seed=0).numpy())
+    near, far = (
+        pr.Codes(codes.values, codes.encoder, pr.Mixture(noise=factor * codes.mixture.noise), 6)
+        for factor in (1 + 1e-12, 1.01)
+    )
+    with pr.RugWriter(tmp_path / "a.rug", sketch) as writer:
+        writer.write(near)
+        with pytest.raises(ValueError, match="codes are"):
+            writer.write(far)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
@@ -64,6 +65,10 @@ class Mixture:
         return Mixture(
             self.terms, factor * self.weight, square * self.power, self.signed or factor < 0, square * self.noise
         )
+
+    def agrees(self, other: Mixture) -> bool:
+        """Whether it is the other, but for how another machine rounds the noise."""
+        return replace(self, noise=other.noise) == other and math.isclose(self.noise, other.noise, rel_tol=1e-6)
 
     @property
     def single(self) -> bool:

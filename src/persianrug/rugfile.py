@@ -185,6 +185,7 @@ class RugWriter:
         self._closed = False
         self.count = 0
         self._file.write(start + self._seal)
+        self._file.flush()
 
     @classmethod
     def append(cls, path: str | os.PathLike[str]) -> Self:
@@ -227,7 +228,7 @@ class RugWriter:
         """
         if codes.digest != self._digest:
             raise ValueError(f"codes are of {codes.encoder}; allowed: codes of the rug that the file is of")
-        if codes.mixture != self.mixture or codes.bits != self._bits:
+        if not codes.mixture.agrees(self.mixture) or codes.bits != self._bits:
             raise ValueError(f"codes are {codes!r} of {codes.mixture}; allowed in this file: {self.mixture}, "
                              f"bits {self._bits}")  # fmt: skip
         values = np.asarray(codes)
@@ -281,6 +282,7 @@ class RugWriter:
     def _seal_record(self, content: bytes) -> None:
         # At once, so that a process that dies leaves a whole record or a part of it, and nothing after that.
         self._file.write(content + blake2b(self._seal + content, digest_size=_SEAL).digest())
+        self._file.flush()
 
 
 class RugReader:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -128,8 +128,15 @@ class Sketch:
         Returns
         -------
         array (rows,)
+
+        Raises
+        ------
+        ValueError
+            If rows have another shape, or the decoder is topk.
         """
         model, rug = self.model, self.rug
+        if not isinstance(model.decoder, Elementwise | OAMP):
+            raise ValueError(f"decoder is {self.decoder!r}; allowed on rows: all others")
         generator = torch.Generator().manual_seed(seed)
         mean = torch.from_numpy(np.broadcast_to(self.source.mean, rug.n_sparse).copy())
         noise = model.channel.variance
@@ -148,7 +155,7 @@ class Sketch:
                 energy = (squares.sum(dim=1, keepdim=True) - squares) / (rug.n_sparse - 1)
                 x_hat = model.decoder(seen(x, energy)[0])
             else:
-                x_hat = cast(OAMP, model.decoder).evolve(x, mean, seen)
+                x_hat = model.decoder.evolve(x, mean, seen)
             losses.append((x_hat - x).square().mean(dim=1))
         return torch.cat(losses).numpy()
 
