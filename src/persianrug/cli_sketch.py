@@ -29,6 +29,7 @@ _Data = Annotated[
     typer.Argument(help="Rows: a .npy, .npz (SciPy sparse or one array), .h5ad, .parquet or .safetensors file."),
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+_Ratio = Annotated[float | None, typer.Option(help="n_dense / n_sparse, in (0, 1].")]
 _Bits = Annotated[
     str | None,
     typer.Option(help="Round entries to so many bits, 1 to 16, or auto. [default: 32-bit floats]"),
@@ -73,7 +74,7 @@ def fit(
 
 def plan(
     laws: Annotated[Path, typer.Argument(help="Laws that fit wrote.")],
-    ratio: Annotated[float | None, typer.Option(help="n_dense / n_sparse, in (0, 1].")] = None,
+    ratio: _Ratio = None,
     target_loss: Annotated[
         float | None, typer.Option(help="Find the smallest code that loses no more per feature, instead.")
     ] = None,
@@ -114,7 +115,7 @@ def compress(
     laws: Annotated[
         Path | None, typer.Option(help="Laws that fit wrote. [default: of the data, fitted first]")
     ] = None,
-    ratio: Annotated[float | None, typer.Option(help="n_dense / n_sparse, in (0, 1].")] = None,
+    ratio: _Ratio = None,
     target_loss: Annotated[
         float | None, typer.Option(help="Take the smallest code that loses no more per feature, instead.")
     ] = None,

@@ -32,7 +32,7 @@ _FLOAT_BITS = 32
 
 @dataclass(frozen=True)
 class Plan:
-    """A size of code, with what it loses: predicted for independent features, and measured on rows held out.
+    """A size of code, with what it loses: by its law, and measured on rows held out.
 
     Attributes
     ----------
@@ -156,7 +156,7 @@ class _Planner:
             _checks.one_of("decoder", decoder, ["auto", *allowed])
         self.decoders = _AUTOMATIC if decoder == "auto" else (decoder,)
         self._sketches: dict[Any, Sketch] = {}
-        self._losses: dict[Any, float] = {}
+        self._losses: dict[Any, tuple[float, float | None, float | None]] = {}
 
     def sketch(self, n_dense: int, bits: Any, decoder: str) -> Sketch:
         key = (n_dense, bits, decoder)
@@ -166,16 +166,8 @@ class _Planner:
         return self._sketches[key]
 
     def expected(self, n_dense: int, bits: Any, decoder: str) -> float:
-        key = (n_dense, bits, decoder)
-        if key not in self._losses:
-            sketch = self.sketch(*key)
-            held = self.laws.held_out
-            most = _ITERATED if decoder == "oamp" else None
-            if held is None:
-                self._losses[key] = self.law(sketch)
-            else:
-                self._losses[key] = self.of_all(losses(sketch, held[:most]), held[:most])[0]
-        return self._losses[key]
+        """The loss to expect, of a slow decoder by some of the rows held out."""
+        return self.measured(n_dense, bits, decoder, _ITERATED if decoder == "oamp" else None)[0]
 
     def law(self, sketch: Sketch) -> float:
         sample = self.laws.sample
@@ -255,13 +247,21 @@ class _Planner:
             secant = not secant
         return high
 
-    def measured(self, n_dense: int, bits: Any, decoder: str) -> tuple[float, float | None, float | None]:
-        """The loss to expect, its standard error and the loss of all rows held out; or the law, None and None."""
+    def measured(
+        self, n_dense: int, bits: Any, decoder: str, most: int | None = None
+    ) -> tuple[float, float | None, float | None]:
+        """The loss to expect, its standard error and the loss of rows held out; or the law, None and None."""
         sketch, held = self.sketch(n_dense, bits, decoder), self.laws.held_out
-        if held is None:
-            return self.law(sketch), None, None
-        found = losses(sketch, held)
-        return *self.of_all(found, held), float(found.mean())
+        # As they are all, they are measured once.
+        most = None if held is None or most is None or held.shape[0] <= most else most
+        key = (n_dense, bits, decoder, most)
+        if key not in self._losses:
+            if held is None:
+                self._losses[key] = self.law(sketch), None, None
+            else:
+                found = losses(sketch, held[:most])
+                self._losses[key] = *self.of_all(found, held[:most]), float(found.mean())
+        return self._losses[key]
 
     def plan(self, n_dense: int, bits: Any, decoder: str) -> Plan:
         sketch = self.sketch(n_dense, bits, decoder)
@@ -274,7 +274,7 @@ class _Planner:
             bits=bits,
             decoder=decoder,
             seed=self.seed,
-            law=self.law(sketch),
+            law=loss if measured is None else self.law(sketch),
             loss=loss,
             held_out=measured,
             stderr=stderr,

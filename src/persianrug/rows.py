@@ -17,7 +17,7 @@ import numpy as np
 import scipy.sparse
 
 from persianrug import _checks
-from persianrug.files import check_numeric, check_writable, header, read_sparse, untrusted, whole_file
+from persianrug.files import check_numeric, check_writable, header, npy_header, read_sparse, untrusted, whole_file
 
 KINDS = {
     ".npy": "a NumPy array of numbers",
@@ -136,7 +136,6 @@ def _open_npy(path: Path) -> _Opened:
     check_numeric(mapped.dtype)
     rows, n_sparse = _matrix(mapped.shape)
     by_rows, offset = mapped.flags.c_contiguous, mapped.offset
-    row_bytes = n_sparse * mapped.dtype.itemsize
 
     def read(step: int) -> Iterator[Any]:
         if not by_rows:
@@ -146,30 +145,17 @@ def _open_npy(path: Path) -> _Opened:
         # Read, not mapped: pages that were mapped count as memory until others need it.
         with path.open("rb") as file:
             file.seek(offset)
-            for start in range(0, rows, step):
-                count = min(step, rows - start)
-                yield _array(_whole(file, count * row_bytes), mapped.dtype, n_sparse)
+            yield from _arrays(file, rows, n_sparse, mapped.dtype, step)
 
     return rows, n_sparse, None, read
 
 
 def _open_pipe(pipe: BinaryIO) -> _Opened:
-    version = np.lib.format.read_magic(pipe)
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, by_columns, dtype = read_header(pipe)
-    check_numeric(dtype)
-    rows, n_sparse = _matrix(shape)
-    if by_columns and rows > 1:
-        raise ValueError("its array is stored by columns; allowed: by rows, as np.ascontiguousarray gives it")
+    rows, n_sparse, dtype = _array_by_rows(pipe)
     row_bytes = n_sparse * dtype.itemsize
     if row_bytes > _MOST_ROW:
         raise ValueError(f"it claims rows of {row_bytes} bytes; allowed: up to {_MOST_ROW}")
-
-    def read(step: int) -> Iterator[Any]:
-        for start in range(0, rows, step):
-            yield _array(_whole(pipe, min(step, rows - start) * row_bytes), dtype, n_sparse)
-
-    return rows, n_sparse, None, read
+    return rows, n_sparse, None, lambda step: _arrays(pipe, rows, n_sparse, dtype, step)
 
 
 def _open_npz(path: Path) -> _Opened:
@@ -183,18 +169,12 @@ def _open_npz(path: Path) -> _Opened:
         raise ValueError(f"it holds {found}; allowed: one array, or a SciPy sparse matrix")
     (name,) = kinds
     with zipfile.ZipFile(path) as archive, archive.open(name) as file:
-        shape, by_columns, dtype = _npy_header(file)
-    check_numeric(dtype)
-    rows, n_sparse = _matrix(shape)
-    if by_columns and rows > 1:
-        raise ValueError("its array is stored by columns; allowed: by rows, as np.ascontiguousarray gives it")
+        rows, n_sparse, dtype = _array_by_rows(file)
 
     def read(step: int) -> Iterator[Any]:
         with zipfile.ZipFile(path) as archive, archive.open(name) as file:
-            _npy_header(file)
-            for start in range(0, rows, step):
-                content = _whole(file, min(step, rows - start) * n_sparse * dtype.itemsize)
-                yield _array(content, dtype, n_sparse)
+            npy_header(file)
+            yield from _arrays(file, rows, n_sparse, dtype, step)
 
     return rows, n_sparse, None, read
 
@@ -218,7 +198,7 @@ def _open_sparse(path: Path, sizes: dict[str, int]) -> _Opened:
     with zipfile.ZipFile(path) as archive:
         for name in names:
             with archive.open(f"{name}.npy") as file:
-                shape, _, types[name] = _npy_header(file)
+                shape, _, types[name] = npy_header(file)
                 if len(shape) != 1 or (name == "indptr" and shape != (rows + 1,)):
                     raise ValueError(f"its {name} have shape {shape}, which does not fit its {rows} rows")
     if types["indptr"].kind not in "iu" or types["indices"].kind not in "iu":
@@ -232,7 +212,7 @@ def _open_sparse(path: Path, sizes: dict[str, int]) -> _Opened:
             archive = stack.enter_context(zipfile.ZipFile(path))
             pointers, indices, data = (stack.enter_context(archive.open(f"{name}.npy")) for name in names)
             for file in (pointers, indices, data):
-                _npy_header(file)
+                npy_header(file)
 
             def take(file: Any, name: str, count: int) -> Any:
                 return np.frombuffer(_whole(file, count * types[name].itemsize), dtype=types[name])
@@ -345,13 +325,6 @@ _OPEN: dict[str, Callable[[Path], _Opened]] = {
 }
 
 
-def _npy_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, by_columns, dtype = read(file)
-    return shape, by_columns, dtype
-
-
 def _whole(file: Any, size: int) -> bytearray:
     """So many bytes, read in steps, so that a claim alone takes no memory."""
     content = bytearray()
@@ -363,8 +336,21 @@ def _whole(file: Any, size: int) -> bytearray:
     return content
 
 
-def _array(content: bytearray, dtype: np.dtype[Any], n_sparse: int) -> Any:
-    return np.frombuffer(content, dtype=dtype).reshape(-1, n_sparse)
+def _array_by_rows(file: Any) -> tuple[int, int, np.dtype[Any]]:
+    """Rows, features and type of the array that a stream starts with in the .npy format."""
+    shape, by_columns, dtype = npy_header(file)
+    check_numeric(dtype)
+    rows, n_sparse = _matrix(shape)
+    if by_columns and rows > 1:
+        raise ValueError("its array is stored by columns; allowed: by rows, as np.ascontiguousarray gives it")
+    return rows, n_sparse, dtype
+
+
+def _arrays(file: Any, rows: int, n_sparse: int, dtype: np.dtype[Any], step: int) -> Iterator[Any]:
+    """The rows that a stream goes on with, so many at a time."""
+    for start in range(0, rows, step):
+        content = _whole(file, min(step, rows - start) * n_sparse * dtype.itemsize)
+        yield np.frombuffer(content, dtype=dtype).reshape(-1, n_sparse)
 
 
 def _floats(block: Any) -> Any:

@@ -129,13 +129,13 @@ class RugWriter:
         chunk_rows: int | None = None,
     ) -> None:
         _checks.one_of("dtype", dtype, ("float32", "float64"))
-        fresh = sketch.codes(np.zeros((0, sketch.rug.n_dense)))
-        self.mixture = fresh.mixture if mixture is None else mixture
-        self._bits = fresh.bits if self.mixture == fresh.mixture else None
+        self.mixture = sketch.mixture if mixture is None else mixture
+        self._bits = sketch.bits if self.mixture == sketch.mixture else None
         if sketch.decoder == "topk":
             # Its features are alike, and a file has a law for each.
             raise ValueError("decoder is 'topk'; allowed in a file: the others")
         recipe = sketch.recipe()
+        self._digest = digest(recipe["encoder"])
         # With as many numbers as there are features, so that no small file makes a large array.
         source = sketch.source.repeated(sketch.rug.n_sparse).recipe()
         layout = Layout(
@@ -161,7 +161,7 @@ class RugWriter:
             "chunk_rows": self.chunk_rows,
             "mixture": self.mixture.recipe(),
             "recipe": {**recipe, "source": {name: pack(value) for name, value in source.items()}},
-            "digest": digest(sketch.rug.recipe()),
+            "digest": self._digest,
             "names": None if names is None else list(names),
             "plan": None if plan is None else plan.recipe(),
         }
@@ -169,7 +169,7 @@ class RugWriter:
         if len(text) > _MOST_HEADER:
             raise ValueError(f"the header takes {len(text)} bytes; allowed: up to {_MOST_HEADER}")
         start = MAGIC + _LENGTH.pack(len(text)) + text
-        self._seal = blake2b(start, digest_size=_SEAL).digest()
+        self._seal = _checksum(start)
         self._own = isinstance(file, str | os.PathLike)
         if isinstance(file, str | os.PathLike):
             if Path(file).exists():
@@ -179,7 +179,6 @@ class RugWriter:
             self._file: BinaryIO = Path(file).open("xb")  # noqa: SIM115
         else:
             self._file = file
-        self._digest = digest(sketch.rug.recipe())
         self._pending: list[NDArray[Any]] = []
         self._waiting = 0
         self._closed = False
@@ -246,10 +245,7 @@ class RugWriter:
 
     def flush(self) -> None:
         """Write all rows so far, in a chunk that may be short, and have the system store them."""
-        if self._waiting:
-            self._record(np.concatenate(self._pending))
-            self._pending, self._waiting = [], 0
-        self._file.flush()
+        self._write_pending()
         if self._own:
             os.fsync(self._file.fileno())
 
@@ -258,9 +254,7 @@ class RugWriter:
         if self._closed:
             return
         self._closed = True
-        if self._waiting:
-            self._record(np.concatenate(self._pending))
-            self._pending, self._waiting = [], 0
+        self._write_pending()
         self._seal_record(_RECORD.pack(_DONE, 0, self.count))
         if self._own:
             self.flush()
@@ -275,13 +269,18 @@ class RugWriter:
         elif self._own:
             self._file.close()
 
+    def _write_pending(self) -> None:
+        if self._waiting:
+            self._record(np.concatenate(self._pending))
+            self._pending, self._waiting = [], 0
+
     def _record(self, rows: NDArray[Any]) -> None:
         self._seal_record(_RECORD.pack(_CODE, len(rows), self.count) + self._layout.pack(rows))
         self.count += len(rows)
 
     def _seal_record(self, content: bytes) -> None:
         # At once, so that a process that dies leaves a whole record or a part of it, and nothing after that.
-        self._file.write(content + blake2b(self._seal + content, digest_size=_SEAL).digest())
+        self._file.write(content + _checksum(self._seal, content))
         self._file.flush()
 
 
@@ -351,7 +350,7 @@ class RugReader:
             raise self._error(f"claims a header of {length} bytes, more than it can have")
         text = _exactly(self._file, length)
         self._seal = _exactly(self._file, _SEAL)
-        if blake2b(start + text, digest_size=_SEAL).digest() != self._seal:
+        if _checksum(start, text) != self._seal:
             raise self._error("is damaged: the checksum of its header does not fit")
         self._end = len(start) + length + _SEAL
         try:
@@ -421,7 +420,7 @@ class RugReader:
                 seal = self._file.read(_SEAL)
                 if len(seal) < _SEAL:
                     self.problem, self.cut_off = f"it is cut off after {count} rows", True
-                elif seal != blake2b(self._seal + head, digest_size=_SEAL).digest():
+                elif seal != _checksum(self._seal, head):
                     self.problem = "the checksum of its end does not fit"
                 elif following != size:
                     self.problem = f"{size - following} bytes follow its end"
@@ -440,7 +439,7 @@ class RugReader:
         self._file.seek(max(0, size - _RECORD.size - _SEAL))
         end = self._file.read()
         head, seal = end[: _RECORD.size], end[_RECORD.size :]
-        return end.startswith(_DONE) and seal == blake2b(self._seal + head, digest_size=_SEAL).digest()
+        return end.startswith(_DONE) and seal == _checksum(self._seal, head)
 
     def __len__(self) -> int:
         """How many rows can be read."""
@@ -544,7 +543,7 @@ class RugReader:
     def _checked(self, head: bytes, content: bytes, rows: int, first: int) -> NDArray[Any]:
         whole = len(content) == rows * self._layout.row_bytes + _SEAL
         body, seal = content[:-_SEAL], content[-_SEAL:]
-        if not whole or blake2b(self._seal + head + body, digest_size=_SEAL).digest() != seal:
+        if not whole or _checksum(self._seal, head, body) != seal:
             raise self._error(f"is damaged: the checksum of rows {first} to {first + rows} does not fit")
         return self._layout.unpack(body)
 
@@ -553,6 +552,14 @@ class RugReader:
 
     def _error(self, what: str, allowed: str = _ALLOWED) -> ValueError:
         return ValueError(f"rug file {self._path} {what}; allowed: {allowed}")
+
+
+def _checksum(*parts: bytes) -> bytes:
+    """BLAKE2b of parts, one after the other."""
+    found = blake2b(digest_size=_SEAL)
+    for part in parts:
+        found.update(part)
+    return found.digest()
 
 
 def _exactly(file: BinaryIO, size: int) -> bytes:

@@ -18,7 +18,7 @@ from persianrug import _checks, sources
 from persianrug._arrays import as_tensor
 from persianrug.autoencoder import Autoencoder
 from persianrug.channel import MOST_BITS, Channel, Quantiser, best_quantiser
-from persianrug.codes import Codes, Mixture
+from persianrug.codes import Codes, Mixture, digest
 from persianrug.decoders import DECODERS, OAMP, Elementwise
 from persianrug.decoders._base import code_variance
 from persianrug.encoders import Rug
@@ -97,7 +97,7 @@ class Sketch:
     @property
     def model(self) -> Autoencoder:
         """Encoder and decoder for rows as they are, tuned."""
-        return self._model(self._fresh, self.rug.n_dense)
+        return self._model(self.mixture, self.rug.n_dense)
 
     def law(self) -> float:
         """Predicted loss per feature, if features are independent and follow the source."""
@@ -187,7 +187,7 @@ class Sketch:
 
     def codes(self, values: Any) -> Codes:
         """Numbers (rows, n_dense) that are codes as `encode` makes them, from elsewhere."""
-        return Codes(values, self.rug, self._fresh, self.bits)
+        return Codes(values, self.rug, self.mixture, self.bits)
 
     def decode(self, codes: Codes) -> Float[NDArray[Any], "rows n_sparse"] | Float[Tensor, "rows n_sparse"]:
         """Estimates of what was encoded, or of sums of that, by the law of what the codes are.
@@ -197,7 +197,7 @@ class Sketch:
         ValueError
             If the codes are of another rug.
         """
-        if codes.digest != Codes(np.zeros((0, self.rug.n_dense)), self.rug).digest:
+        if codes.digest != digest(self.rug.recipe()):
             raise ValueError(f"codes are of {codes.encoder}; allowed: of {self.rug}")
         given = as_tensor("codes", codes.values, self.rug.n_dense)
         # Squares of numbers far beyond all amplitudes are beyond those of 32 bits.
@@ -268,8 +268,8 @@ class Sketch:
         return torch.from_numpy(self.mean_code)
 
     @property
-    def _fresh(self) -> Mixture:
-        """What a row of codes just encoded is."""
+    def mixture(self) -> Mixture:
+        """What a row of codes just encoded is: one vector, and the noise of rounding."""
         return Mixture(noise=0.0 if self.quantiser is None else self.quantiser.variance)
 
     def _blocks(self, rows: Any) -> Iterator[Tensor]:
