@@ -21,11 +21,13 @@ from sklearn.linear_model import Lasso, OrthogonalMatchingPursuit  # type: ignor
 
 import persianrug as pr
 from benchmarks.timing import medians
-from persianrug import knots, sweep, transforms
+from persianrug import knots, sweeps
 from persianrug.autoencoder import Measurement
 from persianrug.decoders import DECODERS
-from persianrug.energy import vector_energy
-from persianrug.training import Training, _Run, train
+from persianrug.encoders import transforms
+from persianrug.encoders.energy import vector_energy
+from persianrug.networks.descent import Descent, train
+from persianrug.networks.training import Training
 
 # The table of the toy model: p, ratio, linear, ReLU (arXiv 2410.12101's law, solved independently).
 TABLE = [
@@ -296,7 +298,7 @@ def coding() -> None:
 def training() -> None:
     print("\nTraining at n_sparse 512, ratio 0.25, p 0.045: a step of batch 1024 against a plain PyTorch loop")
     source = pr.SparseUniform(0.045)
-    run = _Run([Training.of_ratio(512, 0.25, source, steps=10**6)], torch.device("cpu"), torch.float32)
+    run = Descent([Training.of_ratio(512, 0.25, source, steps=10**6)], torch.device("cpu"), torch.float32)
     net = torch.nn.Sequential(
         torch.nn.Linear(512, 128, bias=False), torch.nn.Linear(128, 512), torch.nn.ReLU()
     )  # fmt: skip
@@ -317,10 +319,10 @@ def training() -> None:
     print("  32 models of n_sparse 64 in one batch against one after another, by vectors in a step")
     for batch in (64, 256, 1024):
         plans = [Training.of_ratio(64, 0.25, source, seed=k, batch=batch, steps=10**6) for k in range(32)]
-        many = _Run(plans, torch.device("cpu"), torch.float32)
-        ones = [_Run([plan], torch.device("cpu"), torch.float32) for plan in plans]
+        many = Descent(plans, torch.device("cpu"), torch.float32)
+        ones = [Descent([plan], torch.device("cpu"), torch.float32) for plan in plans]
 
-        def each(ones: list[_Run] = ones) -> None:
+        def each(ones: list[Descent] = ones) -> None:
             for one in ones:
                 one.advance()
 
@@ -341,7 +343,7 @@ def woven() -> None:
     for p, ratio in ((0.045, 0.25), (0.01, 0.25), (0.1, 0.25), (0.3, 0.5), (0.045, 0.5)):
         source = pr.SparseUniform(p)
         for knot in (knots.pair(), knots.best(source, ratio)):
-            model = pr.Autoencoder(pr.Rug.of_ratio(8192, ratio, knot=knot), pr.ReLU()).tune(source)
+            model = pr.Autoencoder(pr.KnottedRug.weave(knot, 8192, round(ratio * 8192)), pr.ReLU()).tune(source)
             law, predicted = knot.law(source, knot.noise(source, ratio)), model.law(source)
             result = model.measure(source)
             compared = off(predicted, result, source.second_moment)
@@ -351,16 +353,16 @@ def woven() -> None:
 def sweeping() -> None:
     runs = 1000
     print(f"\nA store of {runs} runs that do nothing, beside a bare sqlite3 that commits twice a run")
-    grid = sweep.Sweep(p=tuple(np.arange(1, runs + 1) / (runs + 1)), ratio=(0.5,), name="nothing")
-    perform, sweep.perform = (
-        sweep.perform,
+    grid = sweeps.Sweep(p=tuple(np.arange(1, runs + 1) / (runs + 1)), ratio=(0.5,), name="nothing")
+    perform, sweeps.perform = (
+        sweeps.perform,
         lambda batch: [({"measured": 0.0, "seconds": 0.0}, None) for _ in batch],
     )
     folder = tempfile.TemporaryDirectory()
     count = itertools.count()
 
     def stored() -> None:
-        sweep.run_sweep(grid, f"{folder.name}/{next(count)}.sqlite")
+        sweeps.run_sweep(grid, f"{folder.name}/{next(count)}.sqlite")
 
     def bare() -> None:
         connection = sqlite3.connect(f"{folder.name}/{next(count)}.sqlite", isolation_level=None)
@@ -375,7 +377,7 @@ def sweeping() -> None:
         connection.close()
 
     seconds = medians({"store": stored, "bare": bare}, rounds=3)
-    sweep.perform = perform
+    sweeps.perform = perform
     folder.cleanup()
     print(
         f"  {seconds['store']:.2f} s, {1e3 * seconds['store'] / runs:.2f} ms a run; "

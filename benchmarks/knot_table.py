@@ -14,9 +14,9 @@ import torch
 
 import persianrug as pr
 from persianrug import knots
-from persianrug.files import write_whole
-from persianrug.knot_search import search
+from persianrug._support.files import write_whole
 from persianrug.knots import Found
+from persianrug.networks.knot_search import search
 
 TABLE = Path(knots.__file__).parent / "data" / "knots.json"
 RATES = (0.005, 0.01, 0.02, 0.045, 0.1, 0.2, 0.3, 0.5)

@@ -93,7 +93,7 @@ def sketches(
             loss,
             encoding,
             decoding,
-            24 * len(sketcher.laws_.source.p),
+            24 * len(sketcher.profile_.source.p),
         )
 
 

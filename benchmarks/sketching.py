@@ -20,8 +20,8 @@ import scipy.sparse
 import torch
 
 import persianrug as pr
-from persianrug import transforms
-from persianrug.plan import losses, make_plan
+from persianrug.encoders import transforms
+from persianrug.sketches.plan import losses, make_plan
 
 CELLS = Path(__file__).parents[1] / "examples" / "data" / "pbmc68k_reduced.npz"
 
@@ -48,7 +48,7 @@ class Clock:
 
 def predicted(title: str, fitted, rows, decoders: tuple[str, ...], ratios: tuple[float, ...]) -> None:
     print(f"\n{title}: loss by the law, expected (law corrected by rows held out), and measured on other rows")
-    laws = pr.Sketcher(n_dense=1, decoder="linear").fit(fitted).laws_
+    laws = pr.Sketcher(n_dense=1, decoder="linear").fit(fitted).profile_
     for ratio in ratios:
         for decoder in decoders:
             plan, sketch = make_plan(laws, ratio=ratio, decoder=decoder)
@@ -74,7 +74,7 @@ def predictions() -> None:
 def at_size(rows: int) -> None:
     source = pr.SparseUniform(0.01)
     clock = Clock()
-    fitter = pr.LawFitter(N_SPARSE)
+    fitter = pr.ProfileFitter(N_SPARSE)
     for block in stream(rows, source):
         clock("fit", fitter.add, block.numpy())
     laws = clock("laws", fitter.laws)

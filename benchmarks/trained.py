@@ -13,9 +13,10 @@ from pathlib import Path
 
 import persianrug as pr
 from persianrug import knots
-from persianrug.files import write_whole
-from persianrug.symmetry import measure_symmetry
-from persianrug.training import Training, train
+from persianrug._support.files import write_whole
+from persianrug.networks.descent import train
+from persianrug.networks.symmetry import measure_symmetry
+from persianrug.networks.training import Training
 
 DOCS = Path(__file__).parent.parent / "docs"
 RATIO = 0.25

@@ -26,8 +26,8 @@ def main() -> None:
     order = np.random.default_rng(0).permutation(cells.shape[0])
     fitted, others = cells[order[:350]], cells[order[350:]].toarray()
     sketcher = pr.Sketcher().fit(fitted)
-    held = sketcher.laws_.held_out.shape[0]
-    print(f"{sketcher.laws_.rows} cells fitted, {held} held out, {len(others)} measured\n")
+    held = sketcher.profile_.held_out.shape[0]
+    print(f"{sketcher.profile_.rows} cells fitted, {held} held out, {len(others)} measured\n")
     print(" ratio  decoder     law   expected   measured   ± stderr   PCA")
     for ratio in (0.25, 0.5, 0.6):
         for decoder in ("relu", "bayes", "oamp"):

@@ -1,4 +1,6 @@
+import contextlib
 import ctypes
+import functools
 import io
 import os
 import pwd
@@ -11,6 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import psycopg
@@ -18,6 +21,7 @@ import pytest
 from hypothesis import settings
 
 import persianrug as pr
+from persianrug import cli
 
 settings.register_profile("default", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("default")
@@ -39,27 +43,51 @@ def make_source(request):
     return EVERY_SOURCE[request.param]
 
 
-@pytest.fixture
-def command_environment():
-    """An environment for a process: no terminal, no colour."""
+def environment():
+    """An environment for a command: no terminal, no colour."""
     kept = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "CLICOLOR_FORCE")}
     return {**kept, "NO_COLOR": "1", "COLUMNS": "120"}
+
+
+@pytest.fixture
+def command_environment():
+    return environment()
 
 
 COMMAND = [sys.executable, "-m", "persianrug"]
 
 
-@pytest.fixture
-def run(command_environment, tmp_path):
-    """Run the command line as a process in a folder of its own."""
+def invoke(folder, *arguments, stdin=b""):
+    """Run the command line in a folder, in this process, which has imported everything: that takes no seconds."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    with (
+        contextlib.chdir(folder), mock.patch.dict(os.environ, environment(), clear=True),
+        mock.patch.object(sys, "argv", ["persianrug", *map(str, arguments)]),
+        mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin))),
+        contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended,
+    ):  # fmt: skip
+        cli.main()
+    texts = [stream.buffer.getvalue().decode(errors="replace") for stream in (out, err)]
+    return subprocess.CompletedProcess(arguments, ended.value.code, *texts)
 
-    def run(*arguments, timeout=100, **options):
+
+@pytest.fixture
+def run(tmp_path):
+    """Run the command line in this process, in a folder of the test's own."""
+    return functools.partial(invoke, tmp_path)
+
+
+@pytest.fixture
+def run_apart(command_environment, tmp_path):
+    """Run the command line as a process, in a folder of the test's own."""
+
+    def run_apart(*arguments, timeout=100, **options):
         return subprocess.run(
             [*COMMAND, *map(str, arguments)], env=command_environment, cwd=tmp_path, timeout=timeout,
             capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, **options,
         )  # fmt: skip
 
-    return run
+    return run_apart
 
 
 @pytest.fixture

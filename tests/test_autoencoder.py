@@ -9,9 +9,8 @@ import scipy.sparse
 import torch
 
 import persianrug as pr
-from persianrug._tensors import digest
-
-from .conftest import EVERY_SOURCE, kinds_for
+from persianrug._support.tensors import digest
+from tests.conftest import EVERY_SOURCE, kinds_for
 
 
 def model_of(source, n, ratio, kind=pr.ReLU, **arguments):

@@ -16,13 +16,14 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from persianrug import _checks, decoders, encoders
-from persianrug._arrays import Array, as_tensor, like, place
-from persianrug._tensors import read_tensors, write_tensors
+from persianrug import decoders, encoders
+from persianrug._support import checks
+from persianrug._support.arrays import Array, as_tensor, like, place
+from persianrug._support.tensors import read_tensors, write_tensors
 from persianrug.channel import Channel
-from persianrug.decoders import OAMP, Decoder
-from persianrug.decoders._base import CLEAR, code_variance
-from persianrug.encoders import Encoder
+from persianrug.decoders import OAMP
+from persianrug.decoders.base import CLEAR, Decoder, code_variance
+from persianrug.encoders.base import Encoder
 from persianrug.sources import Each, Source
 
 # A measurement holds about this many features at a time: 64 MiB in float64.
@@ -34,7 +35,7 @@ _ENTRIES = 1 << 25
 # Of the mean square of a feature: a vector that has lost less is recovered.
 _RECOVERED = 1e-6
 
-_FORMAT = "persianrug.autoencoder"
+FORMAT = "persianrug.autoencoder"
 _VERSION = 2
 
 Rows = Tensor | NDArray[Any] | scipy.sparse.csr_array
@@ -97,8 +98,8 @@ class Autoencoder:
     gains: Each = 1.0
 
     def __post_init__(self) -> None:
-        for name, check in (("mean", _checks.finite), ("gains", _checks.scale)):
-            value = _checks.each(name, getattr(self, name), check)
+        for name, check in (("mean", checks.finite), ("gains", checks.scale)):
+            value = checks.each(name, getattr(self, name), check)
             object.__setattr__(self, name, value)
             if np.ndim(value) and len(value) != self.encoder.n_sparse:
                 raise ValueError(f"{name} has {len(value)} numbers; allowed: one, or {self.encoder.n_sparse}")
@@ -181,7 +182,7 @@ class Autoencoder:
         losses = losses / self.gains**2
         if importance is None:
             return float(losses.mean())
-        weights = _checks.importance(importance, self.encoder.n_sparse)
+        weights = checks.importance(importance, self.encoder.n_sparse)
         return float(np.broadcast_to(losses, weights.shape) @ weights / len(weights))
 
     def measure(
@@ -220,11 +221,11 @@ class Autoencoder:
         samples = self._check_data(data, samples)
         batch = max(1, min(samples, _MOST_ENTRIES // self.encoder.n_sparse))
         weights = (
-            None if importance is None else torch.from_numpy(_checks.importance(importance, self.encoder.n_sparse))
+            None if importance is None else torch.from_numpy(checks.importance(importance, self.encoder.n_sparse))
         )
         losses = torch.empty(samples, dtype=torch.float64)
         squares = torch.zeros(self.encoder.n_sparse, dtype=torch.float64)
-        noise = torch.Generator(device).manual_seed(_checks.integer("seed", seed, 0, 2**63 - 2) + 1)
+        noise = torch.Generator(device).manual_seed(checks.integer("seed", seed, 0, 2**63 - 2) + 1)
         times: list[float] = []
         power = 0.0
         start = 0
@@ -295,11 +296,11 @@ class Autoencoder:
                     f"allowed: at least 2 rows of {self.encoder.n_sparse} features"
                 )
             samples = (
-                data.shape[0] if samples is None else min(_checks.integer("samples", samples, 2), data.shape[0])
+                data.shape[0] if samples is None else min(checks.integer("samples", samples, 2), data.shape[0])
             )
         if samples is None:
             samples = min(max(_ENTRIES // self.encoder.n_sparse, 64), 65536)
-        return _checks.integer("samples", samples, 2, _checks.MOST_SAMPLES)
+        return checks.integer("samples", samples, 2, checks.MOST_SAMPLES)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save to a safetensors file: matrices as tensors, everything else as a recipe in its metadata.
@@ -318,30 +319,30 @@ class Autoencoder:
             "gains": self.gains,
         }
         recipe = _pack(parts, "", tensors)
-        write_tensors(path, _FORMAT, _VERSION, recipe, tensors, key="recipe")
+        write_tensors(path, FORMAT, _VERSION, recipe, tensors, key="recipe")
 
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Autoencoder:
+        """Load what `save` wrote.
 
-def load(path: str | os.PathLike[str]) -> Autoencoder:
-    """Load what `Autoencoder.save` wrote.
-
-    Raises
-    ------
-    ValueError
-        If the file cannot be read, is damaged, or is of another format or version.
-    """
-    allowed = "a file written by save"
-    recipe, tensors = read_tensors(path, "model", _FORMAT, _VERSION, key="recipe", allowed=allowed)
-    try:
-        parts = _unpack(recipe, tensors)
-        weights = {name[8:]: tensor for name, tensor in tensors.items() if name.startswith("encoder.")}
-        encoder = encoders.from_recipe(parts["encoder"], weights)
-        channel = Channel(**parts["channel"])
-        decoder = decoders.from_recipe(parts["decoder"])
-        return Autoencoder(encoder, decoder, parts["mean"], channel, parts["gains"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(
-            f"model file {path} holds no recipe of this version: {error}; allowed: {allowed}"
-        ) from None
+        Raises
+        ------
+        ValueError
+            If the file cannot be read, is damaged, or is of another format or version.
+        """
+        allowed = "a file written by save"
+        recipe, tensors = read_tensors(path, "model", FORMAT, _VERSION, key="recipe", allowed=allowed)
+        try:
+            parts = _unpack(recipe, tensors)
+            weights = {name[8:]: tensor for name, tensor in tensors.items() if name.startswith("encoder.")}
+            encoder = encoders.from_recipe(parts["encoder"], weights)
+            channel = Channel(**parts["channel"])
+            decoder = decoders.from_recipe(parts["decoder"])
+            return cls(encoder, decoder, parts["mean"], channel, parts["gains"])
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(
+                f"model file {path} holds no recipe of this version: {error}; allowed: {allowed}"
+            ) from None
 
 
 def _pack(part: Any, place: str, tensors: dict[str, Tensor]) -> Any:
@@ -374,7 +375,7 @@ def _batches(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Iterator[Tensor]:
-    generator = torch.Generator(device).manual_seed(_checks.integer("seed", seed, 0, 2**63 - 1))
+    generator = torch.Generator(device).manual_seed(checks.integer("seed", seed, 0, 2**63 - 1))
     for start in range(0, samples, batch):
         count = min(batch, samples - start)
         if isinstance(data, Source):

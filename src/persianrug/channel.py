@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from torch import Tensor
 
-from persianrug import _checks
-from persianrug._quadrature import normal_pdf
+from persianrug._support import checks
+from persianrug._support.quadrature import normal_pdf
 
 MOST_BITS = 16
 
@@ -52,14 +52,14 @@ class Channel:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "noise", _checks.not_negative("noise", self.noise))
+        object.__setattr__(self, "noise", checks.not_negative("noise", self.noise))
         if self.bits is not None:
-            object.__setattr__(self, "bits", _checks.integer("bits", self.bits, 1, MOST_BITS))
-        erasures = _checks.finite("erasures", self.erasures, "a number in [0, 1)")
+            object.__setattr__(self, "bits", checks.integer("bits", self.bits, 1, MOST_BITS))
+        erasures = checks.finite("erasures", self.erasures, "a number in [0, 1)")
         if not 0 <= erasures < 1:
             raise ValueError(f"erasures is {self.erasures}; allowed: a number in [0, 1)")
         object.__setattr__(self, "erasures", erasures)
-        object.__setattr__(self, "scale", _checks.positive("scale", self.scale))
+        object.__setattr__(self, "scale", checks.positive("scale", self.scale))
 
     def spread_for(self, variance: float) -> Channel:
         """The same, its levels spread for code entries of this variance."""

@@ -9,10 +9,10 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from persianrug import _checks
+from persianrug._support import checks
 from persianrug.channel import Channel
-from persianrug.decoders._base import CLEAR, Elementwise, noise_levels, number
-from persianrug.encoders import Encoder
+from persianrug.decoders.base import CLEAR, Elementwise, noise_levels, number
+from persianrug.encoders.base import Encoder
 from persianrug.sources import Each, Source, SparseUniform
 
 # Noise is taken to be at least this part of a typical amplitude.
@@ -40,7 +40,7 @@ class Bayes(Elementwise):
     def __post_init__(self) -> None:
         if not isinstance(self.source, Source):
             raise ValueError(f"source is {self.source!r}; allowed: a Source")
-        object.__setattr__(self, "sigma", _checks.each("sigma", self.sigma, _checks.not_negative))
+        object.__setattr__(self, "sigma", checks.each("sigma", self.sigma, checks.not_negative))
 
     def tune(self, source: Source, sigma: ArrayLike) -> Bayes:
         """The posterior for noise sigma; for the root mean square of several levels."""

@@ -20,10 +20,10 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from persianrug import _checks
-from persianrug._arrays import place
-from persianrug.decoders._base import Elementwise, number, signed
-from persianrug.decoders._threshold import (
+from persianrug._support import checks
+from persianrug._support.arrays import place
+from persianrug.decoders.base import Elementwise, number, signed
+from persianrug.decoders.threshold import (
     Floats,
     best_gain_and_threshold,
     best_threshold,
@@ -120,7 +120,7 @@ class ProLU(Elementwise):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _checks.each("threshold", self.threshold, _checks.not_negative)
+        checks.each("threshold", self.threshold, checks.not_negative)
 
     @property
     def _jump(self) -> JumpReLU:

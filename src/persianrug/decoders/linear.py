@@ -9,10 +9,10 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from persianrug._arrays import place
+from persianrug._support.arrays import place
 from persianrug.channel import Channel
-from persianrug.decoders._base import CLEAR, Elementwise, noise_levels, number, signed
-from persianrug.encoders import Encoder
+from persianrug.decoders.base import CLEAR, Elementwise, noise_levels, number, signed
+from persianrug.encoders.base import Encoder
 from persianrug.sources import Each, Source
 
 

@@ -14,11 +14,11 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from persianrug import _checks
+from persianrug._support import checks
 from persianrug.channel import Channel
-from persianrug.decoders._base import CLEAR, Decoder, variances
-from persianrug.encoders import Encoder, kept_entries
-from persianrug.energy import Energy, vector_energy
+from persianrug.decoders.base import CLEAR, Decoder, variances
+from persianrug.encoders.base import Encoder, kept_entries
+from persianrug.encoders.energy import Energy, vector_energy
 from persianrug.sources import Each, Source, SparseUniform
 
 # So many features go through the iteration at a time: their dozen intermediate tensors stay in cache.
@@ -86,9 +86,9 @@ class OAMP(Decoder):
     def __post_init__(self) -> None:
         if not isinstance(self.source, Source):
             raise ValueError(f"source is {self.source!r}; allowed: a Source")
-        object.__setattr__(self, "iterations", _checks.integer("iterations", self.iterations, 1))
-        object.__setattr__(self, "damping", _checks.probability("damping", self.damping))
-        object.__setattr__(self, "tolerance", _checks.positive("tolerance", self.tolerance))
+        object.__setattr__(self, "iterations", checks.integer("iterations", self.iterations, 1))
+        object.__setattr__(self, "damping", checks.probability("damping", self.damping))
+        object.__setattr__(self, "tolerance", checks.positive("tolerance", self.tolerance))
 
     def adapt(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> OAMP:
         variances(source, encoder, channel)

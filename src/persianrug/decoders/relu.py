@@ -10,15 +10,15 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr
 from torch import Tensor
 
-from persianrug._arrays import place
-from persianrug._quadrature import normal_pdf, rectified_first, rectified_second, standardised
+from persianrug._support.arrays import place
+from persianrug._support.quadrature import normal_pdf, rectified_first, rectified_second, standardised
 from persianrug.channel import Channel
-from persianrug.decoders._base import CLEAR, Elementwise, number, signed
-from persianrug.decoders._threshold import Floats, best_gain_and_threshold
-from persianrug.encoders import Encoder
-from persianrug.energy import energy, few_nodes
+from persianrug.decoders.base import CLEAR, Elementwise, number, signed
+from persianrug.decoders.threshold import Floats, best_gain_and_threshold
+from persianrug.encoders import KnottedRug
+from persianrug.encoders.base import Encoder
+from persianrug.encoders.energy import energy, few_nodes
 from persianrug.sources import Each, Source
-from persianrug.weaves import KnottedRug
 
 
 @dataclass(frozen=True, eq=False)

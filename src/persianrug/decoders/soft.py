@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr
 from torch import Tensor
 
-from persianrug import _checks
-from persianrug._arrays import place
-from persianrug._quadrature import rectified_first, rectified_second, standardised
-from persianrug.decoders._base import Elementwise, number
-from persianrug.decoders._threshold import Floats, best_gain_and_threshold, error_above
+from persianrug._support import checks
+from persianrug._support.arrays import place
+from persianrug._support.quadrature import rectified_first, rectified_second, standardised
+from persianrug.decoders.base import Elementwise, number
+from persianrug.decoders.threshold import Floats, best_gain_and_threshold, error_above
 from persianrug.sources import Each, Source
 
 
@@ -30,7 +30,7 @@ class SoftThreshold(Elementwise):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _checks.each("threshold", self.threshold, _checks.not_negative)
+        checks.each("threshold", self.threshold, checks.not_negative)
 
     def tune(self, source: Source, sigma: ArrayLike) -> SoftThreshold:
         """Minimise the risk: for a given threshold the gain is a least squares fit."""

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from torch import Tensor
 
-from persianrug import _checks
-from persianrug._arrays import map_rows
-from persianrug._quadrature import standardised
+from persianrug._support import checks
+from persianrug._support.arrays import map_rows
+from persianrug._support.quadrature import standardised
 from persianrug.channel import Channel
-from persianrug.decoders._base import CLEAR, Decoder, noise_levels, signed, variances
-from persianrug.decoders._threshold import Floats, errors_above, moments_above, regression
+from persianrug.decoders.base import CLEAR, Decoder, noise_levels, signed, variances
 from persianrug.decoders.jumprelu import JumpReLU
-from persianrug.encoders import Encoder
-from persianrug.energy import mean_energy
+from persianrug.decoders.threshold import Floats, errors_above, moments_above, regression
+from persianrug.encoders.base import Encoder
+from persianrug.encoders.energy import mean_energy
 from persianrug.sources import Each, Source
 
 
@@ -47,9 +47,9 @@ class TopK(Decoder):
 
     def __post_init__(self) -> None:
         if self.k is not None:
-            object.__setattr__(self, "k", _checks.integer("k", self.k, 1))
+            object.__setattr__(self, "k", checks.integer("k", self.k, 1))
         for name in ("gain", "bias"):
-            object.__setattr__(self, name, _checks.finite(name, getattr(self, name)))
+            object.__setattr__(self, name, checks.finite(name, getattr(self, name)))
 
     def adapt(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> TopK:
         """K, where not given, as many as exceed the best JumpReLU's threshold; gain and bias by regression."""
@@ -59,7 +59,7 @@ class TopK(Decoder):
         if k is None:
             jump = JumpReLU().tune(source, level)
             k = min(max(round(n * float(_above(source, np.array(jump.threshold), level))), 1), n)
-        k = _checks.integer("k", k, 1, n)
+        k = checks.integer("k", k, 1, n)
         threshold = _quantile(source, level, k / n)
         gain, bias = regression(*moments_above(source, level[None], threshold[None]))
         return TopK(k, float(gain[0]), float(bias[0]))
@@ -99,7 +99,7 @@ class TopK(Decoder):
         return f"{self.gain:.6g} y {signed(self.bias)} for the {k} largest y of a vector, else 0"
 
     def _kept(self, encoder: Encoder) -> int:
-        return _checks.integer("k", 1 if self.k is None else self.k, 1, encoder.n_sparse)
+        return checks.integer("k", 1 if self.k is None else self.k, 1, encoder.n_sparse)
 
     def _check_alike(self, source: Source, encoder: Encoder) -> None:
         self._check_sides(source)

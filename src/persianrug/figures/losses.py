@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from persianrug.decoders import Linear, ReLU
-from persianrug.figures._laws import limit
-from persianrug.figures._style import BLACK, BLUE, GREY, SERIES, VERMILLION, Row, blank, legend_below
+from persianrug.figures.laws import limit
+from persianrug.figures.style import BLACK, BLUE, GREY, SERIES, VERMILLION, Row, blank, legend_below
 
 _NAMES = {"ratio": "ratio = n_dense / n_sparse", "p": "p, probability that a feature is active"}
 _POINTS = 40

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from persianrug.autoencoder import Autoencoder
-from persianrug.decoders import OAMP, Bayes, Decoder, Linear, ReLU, SoftThreshold
+from persianrug.decoders import OAMP, Bayes, Linear, ReLU, SoftThreshold
+from persianrug.decoders.base import Decoder
 from persianrug.encoders import Rug, noise_level
 from persianrug.sources import Source
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from persianrug import _checks
-from persianrug.encoders import Encoder
+from persianrug._support import checks
+from persianrug.encoders.base import Encoder
 
 # The picture has n_sparse^2 pixels.
 MOST_FEATURES = 8192
@@ -36,8 +36,8 @@ def weave(encoder: Encoder, pixels: int = 1) -> Image.Image:
     ValueError
         If an argument is out of its range, or the picture would have a side of more than 16384 pixels.
     """
-    n = _checks.integer("n_sparse", encoder.n_sparse, 2, MOST_FEATURES)
-    pixels = _checks.integer("pixels", pixels, 1, 2 * MOST_FEATURES // n)
+    n = checks.integer("n_sparse", encoder.n_sparse, 2, MOST_FEATURES)
+    pixels = checks.integer("pixels", pixels, 1, 2 * MOST_FEATURES // n)
     typical = float(np.sqrt(encoder.interference.mean() / (n - 1)))
     indices = np.empty((n, n), dtype=np.uint8)
     for start in range(0, n, _BLOCK):

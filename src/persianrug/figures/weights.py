@@ -9,7 +9,7 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from persianrug.figures._style import BLUE, ORANGE, blank
+from persianrug.figures.style import BLUE, ORANGE, blank
 
 # Features that are shown.
 _CORNER = 30

@@ -23,7 +23,7 @@ from scipy.optimize import brentq
 from torch import Tensor
 from torch.distributed import GradBucket  # type: ignore[attr-defined]
 
-from persianrug import _checks
+from persianrug._support import checks
 from persianrug.decoders import OAMP, recovery_threshold
 from persianrug.encoders import Rug
 from persianrug.sources import SparseGaussian
@@ -108,12 +108,12 @@ class SketchState:
             raise ValueError(f"code_dtype is {code_dtype}; allowed: {', '.join(map(str, _CODES))}")
         most = code_dtype.itemsize / 4
         allowed = f"a number > 0 and < {most:g} with codes of {code_dtype}"
-        if not 0 < _checks.finite("ratio", ratio, allowed) < most:
+        if not 0 < checks.finite("ratio", ratio, allowed) < most:
             raise ValueError(f"ratio is {ratio}; allowed: {allowed}")
         self.process_group = process_group
         self.ratio = float(ratio)
-        self.seed = _checks.integer("seed", seed, 0)
-        self.start_iter = _checks.integer("start_iter", start_iter, 0)
+        self.seed = checks.integer("seed", seed, 0)
+        self.start_iter = checks.integer("start_iter", start_iter, 0)
         self.code_dtype = code_dtype
         self.iter = 0
         self.bytes_sent = 0
@@ -170,7 +170,7 @@ class SketchState:
 class BucketSketch:
     """How the numbers of a bucket are sent: cut into blocks, of which each keeps `kept` entries and has a code.
 
-    Blocks take turns at the numbers, so that every block has its part of every layer and all have the same law.
+    Blocks take turns at the numbers, so that every block has its part of every layer and all look alike.
     """
 
     size: int

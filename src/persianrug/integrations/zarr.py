@@ -34,11 +34,11 @@ from zarr.abc.codec import (
 )
 from zarr.registry import register_codec
 
-from persianrug import _checks
-from persianrug._json import pack, unpack
-from persianrug.codes import Codes, Mixture, digest
-from persianrug.rugfile import Layout
-from persianrug.sketch import Sketch
+from persianrug._support import checks
+from persianrug._support.json import pack, unpack
+from persianrug.sketches.codes import Codes, Mixture, digest
+from persianrug.sketches.rug_layout import Layout
+from persianrug.sketches.sketch import Sketch
 
 if TYPE_CHECKING:
     # Of Zarr's own modules, which are no part of its interface.
@@ -106,11 +106,11 @@ class SketchCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin, ArrayBytes
         if self.sketch.source.n_sparse != rug.n_sparse:
             raise ValueError(f"its source has {self.sketch.source.n_sparse} features of {rug.n_sparse}")
         rounded = self.sketch.bits is not None
-        self._step = (_checks.positive if rounded else _checks.not_negative)("step", recipe["step"])
+        self._step = (checks.positive if rounded else checks.not_negative)("step", recipe["step"])
         self._centre = np.asarray(unpack(recipe["centre"]), dtype=np.float64)
         if self._centre.shape != ((rug.n_dense,) if rounded else (0,)):
             raise ValueError("its centre has another size")
-        self._mixture = Mixture(noise=_checks.not_negative("noise", recipe["noise"]))
+        self._mixture = Mixture(noise=checks.not_negative("noise", recipe["noise"]))
 
     @classmethod
     def of(cls, sketch: Sketch) -> Self:
@@ -191,7 +191,7 @@ class SketchCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin, ArrayBytes
         ValueError
             If the chunk is damaged, or of another codec or dtype.
         """
-        layout = self._layout(np.dtype(_checks.one_of("dtype", dtype, _TYPES)))
+        layout = self._layout(np.dtype(checks.one_of("dtype", dtype, _TYPES)))
         return self._codes(self._opened(chunk, layout), layout)
 
     async def _encode_single(self, chunk_data: NDBuffer, chunk_spec: ArraySpec) -> Buffer:

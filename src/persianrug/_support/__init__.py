@@ -1,0 +1,1 @@
+"""How things are done here; no idea of sparse data is in it."""

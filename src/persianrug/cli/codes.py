@@ -1,0 +1,207 @@
+"""The commands on files of codes: decompress, inspect and verify."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from persianrug._support.terminal import console as make_console
+from persianrug._support.terminal import progress_bar
+from persianrug.cli import options
+from persianrug.cli.pipes import PIPE, binary_stream, expected_loss, size_of
+
+# Entries of an estimate smaller than this part of the expected error are written as zeros.
+_NEGLIGIBLE = 0.01
+
+
+def decompress(
+    file: Annotated[Path, typer.Argument(help="Codes, a .rug file; - for standard input.")],
+    out: Annotated[
+        Path, typer.Option(help="The estimates: a SciPy sparse matrix in a .npz file, or an array in a .npy file.")
+    ],
+    decoder: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Read codes by this decoder: {options.either(options.SKETCH_DECODERS[1:])}.",
+            show_default="the planned",
+            autocompletion=options.completing(options.SKETCH_DECODERS[1:]),
+        ),
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Of a file that is cut off or damaged, take the rows before that.")
+    ] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Estimate the rows of data from their codes.
+
+    Example: persianrug decompress cells.rug --out cells.npz
+    """
+    from persianrug._support.files import check_writable
+
+    if out.suffix.lower() not in (".npz", ".npy"):
+        raise ValueError(f"--out is {out}; allowed: a file that ends in .npz or .npy")
+    if partial and file == PIPE:
+        raise ValueError("--partial is given; allowed: with a file, not with standard input")
+    check_writable(out)
+
+    from dataclasses import replace
+
+    import numpy as np
+
+    from persianrug.sketches.row_writer import RowWriter
+    from persianrug.sketches.rug_reader import RugReader
+
+    opened = RugReader.stream(binary_stream(sys.stdin)) if file == PIPE else RugReader(file)
+    with opened as reader:
+        sketch = reader.sketch if decoder is None else replace(reader.sketch, decoder=decoder)
+        if reader.problem is not None and not partial:
+            raise ValueError(f"rug file {file} is damaged: {reader.problem}; allowed: whole files, or --partial")
+        expected = expected_loss(reader.plan, sketch)
+        problem, written = reader.problem, 0
+        with (
+            RowWriter(out, sketch.rug.n_sparse, reader.dtype, _NEGLIGIBLE * expected**0.5) as writer,
+            progress_bar(1, "decompressing") as bar,
+        ):
+            chunks = reader.chunks()
+            while True:
+                try:
+                    codes = next(chunks, None)
+                except ValueError as error:
+                    if not partial:
+                        raise
+                    problem = str(error)
+                    break
+                if codes is None:
+                    break
+                writer.write(np.asarray(sketch.decode(codes)))
+                written += len(codes)
+                if file != PIPE:
+                    bar(len(codes), len(reader))
+    report = {
+        "rows": written,
+        "n_sparse": sketch.rug.n_sparse,
+        "decoder": sketch.decoder,
+        "expected_loss": expected,
+        "problem": problem,
+        "bytes": out.stat().st_size,
+        "out": str(out),
+    }
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, allow_nan=False))
+        return
+    console = make_console()
+    console.print(
+        f"{escape(str(out))}: {written} rows of {sketch.rug.n_sparse} features by {sketch.decoder}, expected loss "
+        f"{expected:.5g} per feature"
+    )
+    if problem is not None:
+        console.print(f"{escape(str(file))} is damaged: {escape(problem)}; these are the rows before that")
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(help="Codes, a .rug file.")],
+    as_json: options.Json = False,
+) -> None:
+    """Say what a file of codes holds.
+
+    Example: persianrug inspect cells.rug
+    """
+    from persianrug.sketches.rug_reader import RugReader
+
+    with RugReader(file) as reader:
+        sketch = reader.sketch
+        report: dict[str, Any] = {
+            "rows": len(reader),
+            "n_sparse": sketch.rug.n_sparse,
+            "n_dense": sketch.rug.n_dense,
+            "seed": sketch.rug.seed,
+            "bits": reader.bits,
+            "dtype": reader.dtype.name,
+            "decoder": sketch.decoder,
+            "source": sketch.source.name,
+            "mixture": reader.mixture.recipe(),
+            "chunk_rows": reader.chunk_rows,
+            "chunks": reader.chunk_count,
+            "digest": reader.digest,
+            "plan": reader.plan,
+            "names": None if reader.names is None else len(reader.names),
+            "problem": reader.problem,
+            "bytes": file.stat().st_size,
+        }
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, allow_nan=False))
+        return
+    console = make_console()
+    kind = report["dtype"] if reader.bits is None else f"{reader.bits}-bit levels"
+    console.print(
+        f"{escape(str(file))}: {len(reader)} rows of {sketch.rug.n_sparse} features as {sketch.rug.n_dense} "
+        f"numbers ({kind}), {size_of(report['bytes'])} in {reader.chunk_count} chunks"
+    )
+    console.print(f"{sketch.rug}, digest {reader.digest[:16]}")
+    console.print(f"read by {sketch.decoder}, expected loss {expected_loss(reader.plan, sketch):.5g} per feature")
+    if not reader.mixture.single:
+        console.print(f"every row is a sum of {reader.mixture.terms} vectors")
+    console.print("complete" if reader.problem is None else f"damaged: {reader.problem}")
+
+
+def verify(
+    file: Annotated[Path, typer.Argument(help="Codes, a .rug file.")],
+    data: Annotated[
+        Path | None, typer.Option(help="The rows that were compressed: measure what the codes lose, too.")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Compare all checksums of a file of codes, and what it loses with what was predicted.
+
+    Example: persianrug verify cells.rug --data cells.npz
+    """
+    import math
+
+    import numpy as np
+
+    from persianrug.sketches.rows import open_rows
+    from persianrug.sketches.rug_reader import RugReader
+
+    with RugReader(file) as reader:
+        rows = reader.verify()
+        report: dict[str, Any] = {"rows": rows, "chunks": reader.chunk_count, "complete": True}
+        if data is not None:
+            original = open_rows(data)
+            if (original.rows, original.n_sparse) != (rows, reader.sketch.rug.n_sparse):
+                raise ValueError(
+                    f"data in {data} has shape {(original.rows, original.n_sparse)}; "
+                    f"allowed: that of what was compressed, {(rows, reader.sketch.rug.n_sparse)}"
+                )
+            found, start = [], 0
+            with progress_bar(1, "measuring") as bar:
+                for block in original.blocks():
+                    x = block.toarray() if hasattr(block, "toarray") else block
+                    x_hat = np.asarray(reader.sketch.decode(reader[start : start + len(x)]))
+                    found.append(np.square(x_hat.astype(np.float64) - x).mean(axis=1))
+                    start += len(x)
+                    bar(len(x), rows)
+            losses = np.concatenate(found)
+            report |= {
+                "law": reader.sketch.law() if reader.plan is None else reader.plan["law"],
+                "expected": expected_loss(reader.plan, reader.sketch),
+                "measured": float(losses.mean()),
+                "stderr": float(losses.std(ddof=1) / math.sqrt(rows)) if rows > 1 else None,
+            }
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, allow_nan=False))
+        return
+    console = make_console()
+    console.print(f"{escape(str(file))}: {rows} rows in {report['chunks']} chunks, all checksums fit")
+    if data is not None:
+        stderr = "" if report["stderr"] is None else f" ± {report['stderr']:.1g}"
+        off = report["measured"] / report["expected"] - 1 if report["expected"] else 0.0
+        by = f" ({off:+.1%} of what was expected)" if off < 10 else ""
+        console.print(
+            f"loss per feature: {report['law']:.5g} by the law, {report['expected']:.5g} expected, "
+            f"{report['measured']:.5g}{stderr} measured{by}"
+        )

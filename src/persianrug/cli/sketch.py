@@ -1,0 +1,291 @@
+"""The commands that make sketches of data: fit, plan and compress."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+
+import typer
+from rich.markup import escape
+
+from persianrug._support.terminal import console as make_console
+from persianrug._support.terminal import progress_bar
+from persianrug.cli import options
+
+if TYPE_CHECKING:
+    from persianrug.sketches.plan import Plan
+    from persianrug.sketches.profile import Profile
+    from persianrug.sketches.rows import RowFile
+from persianrug.cli.pipes import PIPE, binary_stream, size_of
+
+_Data = Annotated[
+    Path,
+    typer.Argument(help="Rows: a .npy, .npz (SciPy sparse or one array), .h5ad, .parquet or .safetensors file."),
+]
+_Bits = Annotated[
+    str | None,
+    typer.Option(help="Round entries to so many bits, 1 to 16, or auto.", show_default="32-bit floats"),
+]
+_Decoder = Annotated[
+    str,
+    typer.Option(
+        help=f"{options.either(options.SKETCH_DECODERS)}; auto is that of the least expected loss.",
+        autocompletion=options.completing(options.SKETCH_DECODERS),
+    ),
+]
+_Seed = Annotated[int, typer.Option(help="Of the rug, and of which rows are held out.")]
+
+# Modules that need PyTorch are imported where they are used, so that help and usage errors come at once.
+
+
+def fit(
+    data: _Data,
+    out: Annotated[Path, typer.Option(help="The profile, a .json file; it holds the rows held out, too.")],
+    seed: _Seed = 0,
+    as_json: options.Json = False,
+) -> None:
+    """Learn the profile of data in one pass: how every feature is distributed, and rows held out.
+
+    Example: persianrug fit cells.npz --out profile.json
+    """
+    from persianrug._support import checks
+    from persianrug._support.files import check_writable
+
+    checks.integer("seed", seed, 0, options.MOST_SEED)
+    if out.suffix.lower() != ".json":
+        raise ValueError(f"--out is {out}; allowed: a file that ends in .json")
+    check_writable(out)
+
+    from persianrug.sketches.rows import open_rows
+
+    profile = _fit(open_rows(data), seed)
+    profile.save(out)
+    report = {**_described(profile), "out": str(out)}
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, allow_nan=False))
+        return
+    console = make_console()
+    console.print(
+        f"{escape(str(out))}: profile of {_features(profile)} from {profile.rows} rows, {_held(profile)} held out"
+    )
+    console.print(
+        f"p = {report['p']:.4g} on average, mean = {report['mean']:.4g}, variance = {report['variance']:.4g}"
+    )
+    if profile.unseen:
+        console.print(f"{profile.unseen} of the features were never active: their distributions are guesses")
+
+
+def plan(
+    profile: Annotated[Path, typer.Argument(help="A profile that fit wrote.")],
+    ratio: options.OptionalRatio = None,
+    target_loss: Annotated[
+        float | None, typer.Option(help="Find the smallest code that loses no more per feature, instead.")
+    ] = None,
+    bits: _Bits = None,
+    decoder: _Decoder = "auto",
+    seed: _Seed = 0,
+    as_json: options.Json = False,
+) -> None:
+    """Say what a code of some size will lose, or how small one can be for a loss.
+
+    Example: persianrug plan profile.json --target-loss 0.02 --bits auto
+    """
+    from persianrug._support import checks
+
+    size = _size(ratio, target_loss)
+    asked = _bits(bits)
+    checks.integer("seed", seed, 0, options.MOST_SEED)
+
+    from persianrug.sketches.plan import make_plan
+    from persianrug.sketches.profile import Profile
+
+    learned = Profile.load(profile)
+    found, _ = make_plan(learned, **size, bits=asked, decoder=decoder, seed=seed)
+    if as_json:
+        typer.echo(json.dumps({**found.recipe(), **_described(learned)}, indent=2, allow_nan=False))
+        return
+    console = make_console()
+    console.print(f"{escape(str(profile))}: {_features(learned)}, {learned.rows} rows fitted")
+    _say_plan(console, found, _held(learned))
+
+
+def compress(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="Rows: a .npy, .npz (SciPy sparse or one array), .h5ad, .parquet or .safetensors file; "
+            "- for a .npy array on standard input, with --profile."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The codes, a .rug file; - for standard output.")],
+    profile: Annotated[
+        Path | None, typer.Option(help="A profile that fit wrote.", show_default="of the data, fitted first")
+    ] = None,
+    laws: Annotated[Path | None, typer.Option(hidden=True, help="What --profile was called.")] = None,
+    ratio: options.OptionalRatio = None,
+    target_loss: Annotated[
+        float | None, typer.Option(help="Take the smallest code that loses no more per feature, instead.")
+    ] = None,
+    bits: _Bits = None,
+    decoder: _Decoder = "auto",
+    seed: _Seed = 0,
+    as_json: options.Json = False,
+) -> None:
+    """Write the rows of data as codes of fixed size, whose loss is known before.
+
+    Example: persianrug compress cells.npz --target-loss 0.02 --bits 8 --out cells.rug
+    """
+    if laws is not None:
+        options.refuse({"--profile": profile}, "--laws", "which is what it was called")
+        typer.echo("persianrug: --laws is now called --profile", err=True)
+        profile = laws
+    size = _size(ratio, target_loss)
+    asked = _bits(bits)
+
+    from persianrug._support import checks
+    from persianrug._support.files import check_writable, whole_file
+
+    checks.integer("seed", seed, 0, options.MOST_SEED)
+    if data == PIPE and profile is None:
+        raise ValueError("--profile is missing; allowed with standard input, which is read but once: one of fit")
+    if out == PIPE:
+        _refuse_terminal()
+    else:
+        _check_rug(out)
+        check_writable(out)
+
+    from persianrug.sketches.plan import make_plan
+    from persianrug.sketches.profile import Profile
+    from persianrug.sketches.rows import open_rows
+    from persianrug.sketches.rug_writer import RugWriter
+
+    rows = open_rows("standard input", binary_stream(sys.stdin)) if data == PIPE else open_rows(data)
+    learned = _fit(rows, seed) if profile is None else Profile.load(profile)
+    learned.check_names(rows.names, rows.n_sparse, f"data in {rows.path}")
+    found, sketch = make_plan(learned, **size, bits=asked, decoder=decoder, seed=seed)
+    target: AbstractContextManager[BinaryIO] = (
+        nullcontext(binary_stream(sys.stdout)) if out == PIPE else whole_file(out)
+    )
+    with (
+        target as file,
+        RugWriter(file, sketch, plan=found, names=learned.names) as writer,
+        progress_bar(1, "compressing") as bar,
+    ):
+        for block in rows.blocks():
+            writer.write(sketch.encode(block))
+            bar(block.shape[0], rows.rows)
+    if out == PIPE:
+        return
+    dense = 4 * rows.rows * rows.n_sparse
+    report = {
+        **found.recipe(),
+        "rows": rows.rows,
+        "bytes": out.stat().st_size,
+        "dense_bytes": dense,
+        "out": str(out),
+    }
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, allow_nan=False))
+        return
+    console = make_console()
+    console.print(
+        f"{escape(str(out))}: {rows.rows} rows of {_features(learned)} in {size_of(report['bytes'])}, "
+        f"{report['bytes'] / dense:.1%} of {size_of(dense)} as 32-bit floats"
+    )
+    _say_plan(console, found, _held(learned))
+
+
+def _fit(rows: RowFile, seed: int) -> Profile:
+    from persianrug.sketches.profile import ProfileFitter
+
+    fitter = ProfileFitter(rows.n_sparse, seed)
+    with progress_bar(1, "fitting") as bar:
+        for block in rows.blocks():
+            fitter.add(block)
+            bar(block.shape[0], rows.rows)
+        return fitter.profile(rows.names)
+
+
+def _size(ratio: float | None, target_loss: float | None) -> dict[str, Any]:
+    from persianrug._support import checks
+
+    if (ratio is None) == (target_loss is None):
+        both = "are both given" if ratio is not None else "are both missing"
+        raise ValueError(f"--ratio and --target-loss {both}; allowed: one of them")
+    if ratio is not None:
+        return {"ratio": checks.probability("ratio", ratio)}
+    return {"target_loss": checks.positive("target_loss", target_loss)}  # type: ignore[arg-type]
+
+
+def _bits(bits: str | None) -> int | str | None:
+    from persianrug._support import checks
+
+    if bits is None or bits == "auto":
+        return bits
+    if not bits.isdecimal():
+        raise ValueError(f"bits is {bits!r}; allowed: an integer from 1 to 16, or auto")
+    return checks.integer("bits", int(bits), 1, 16)
+
+
+def _check_rug(path: Path) -> None:
+    if path.suffix.lower() != ".rug":
+        raise ValueError(f"--out is {path}; allowed: a file that ends in .rug, or -")
+
+
+def _refuse_terminal() -> None:
+    if sys.stdout is not None and sys.stdout.isatty():
+        raise ValueError("--out is -, and standard output is a terminal; allowed: a pipe or a file")
+
+
+def _described(profile: Profile) -> dict[str, Any]:
+    import numpy as np
+
+    return {
+        "n_sparse": profile.n_sparse,
+        "rows": profile.rows,
+        "held_out_rows": _held(profile),
+        "source": profile.source.name,
+        "p": float(np.mean(profile.source.p)),
+        "mean": float(np.mean(profile.source.mean)),
+        "variance": float(np.mean(profile.source.variance)),
+        "unseen": profile.unseen,
+    }
+
+
+def _held(profile: Profile) -> int:
+    return 0 if profile.held_out is None else profile.held_out.shape[0]
+
+
+def _features(profile: Profile) -> str:
+    return f"{profile.n_sparse} features"
+
+
+def _say_plan(console: Any, plan: Plan, held_out: int) -> None:
+    bits = "32-bit floats" if plan.bits is None else f"{plan.bits} bits each"
+    console.print(
+        f"code: {plan.n_dense} numbers (ratio {plan.ratio:.4g}), {bits}, {plan.bytes_per_row} bytes a row, "
+        f"read by {plan.decoder}"
+    )
+    console.print(f"loss per feature, of a variance of {plan.variance:.5g}:")
+    console.print(f"  {plan.law:.5g} predicted, were interference Gaussian")
+    if plan.held_out is None or plan.stderr is None:
+        console.print("  there were too few rows to hold some out and see how far that is off")
+        return
+    off = plan.loss / plan.law - 1 if plan.law else 0.0
+    by = f", {off:+.1%} of that" if off < 10 else ""
+    console.print(
+        f"  {plan.loss:.5g} ± {plan.stderr:.1g} expected{by}, by {plan.held_out:.5g} on {held_out} rows held out"
+    )
+    if plan.pca is None:
+        return
+    fewer = "" if plan.pca_components == plan.n_dense else f", all that {plan.pca_components + 1} rows show"  # type: ignore[operator]
+    console.print(
+        f"  {plan.pca:.5g} by {plan.pca_components} principal components, not rounded, on the same rows{fewer}"
+    )
+    if plan.pca_is_better:
+        console.print(
+            "principal components, a linear code too, are better here: these features are far from independent"
+        )

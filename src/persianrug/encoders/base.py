@@ -1,0 +1,230 @@
+"""Linear encoders: n_sparse features into n_dense numbers.
+
+An encoder is a matrix W_in (n_dense x n_sparse) and a readout W_out (n_sparse x n_dense) scaled so that
+W = W_out W_in has a diagonal of ones. The code z = W_in x is then read as an unbiased estimate of every feature,
+
+    y = m + W_out (z - W_in m) = x + sum of interference,     m the source's mean,
+
+whose interference has mean 0 and, over the source, the variance v sum_{j != i} W_ij^2. Every decoder acts on y.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from persianrug._support.arrays import Array, as_tensor, like, map_rows
+from persianrug.channel import Channel
+from persianrug.sources import Each
+
+# The largest transform that the fast kernel takes.
+MOST_SPARSE = 1 << 30
+# Rows of W that are computed at a time.
+BLOCK = 256
+
+
+class Encoder(ABC):
+    """A linear encoder of `n_sparse` features into `n_dense` numbers, with its unbiased readout."""
+
+    name: ClassVar[str]
+    n_sparse: int
+    n_dense: int
+
+    @property
+    def ratio(self) -> float:
+        """n_dense / n_sparse."""
+        return self.n_dense / self.n_sparse
+
+    @property
+    @abstractmethod
+    def interference(self) -> NDArray[np.float64]:
+        """sum_{j != i} W_ij^2, the variance of the interference on feature i per variance of a feature.
+
+        Shape (n_sparse,), or () where it is the same for every feature.
+        """
+
+    @cached_property
+    def inverse_participation(self) -> float:
+        """sum_{j != i} W_ij^4 / (sum_{j != i} W_ij^2)^2, averaged over features i.
+
+        From 1 / (n_sparse - 1), for entries of one size, to 1, for a single one.
+        """
+        total = 0.0
+        for start in range(0, self.n_sparse, BLOCK):
+            stop = min(start + BLOCK, self.n_sparse)
+            rows = self.W_rows(start, stop)
+            rows[torch.arange(stop - start), torch.arange(start, stop)] = 0.0
+            total += (stop - start) * participation(rows)
+        return total / self.n_sparse
+
+    @property
+    @abstractmethod
+    def code_power(self) -> float:
+        """sum_ij W_in_ij^2 / n_dense: the variance of an entry of the code per variance of a feature."""
+
+    @property
+    @abstractmethod
+    def frame_bound(self) -> float:
+        """The number c of a tight frame, W_in W_in^T = c I.
+
+        Raises
+        ------
+        ValueError
+            If the encoder is no tight frame.
+        """
+
+    @abstractmethod
+    def interference_of(self, variance: Each, channel: Channel) -> NDArray[np.float64]:
+        """Variance sum_{j != i} W_ij^2 v_j of the interference on every feature, of what comes through.
+
+        Parameters
+        ----------
+        variance : float or array (n_sparse,)
+            Variances v_j of the features.
+        channel : Channel
+            Its erasures count, its noise does not.
+
+        Returns
+        -------
+        array (n_sparse,), or () where it is the same for every feature
+        """
+
+    @abstractmethod
+    def noise_gain(self, channel: Channel) -> NDArray[np.float64]:
+        """sum_k W_out_ik^2, the variance on feature i per variance of the noise on the code; shapes as above."""
+
+    @abstractmethod
+    def participation_of(self, channel: Channel) -> float:
+        """The inverse participation of what the channel lets through."""
+
+    @abstractmethod
+    def recipe(self) -> dict[str, Any]:
+        """What the encoder is made from, as a JSON object; matrices that are not made from it are `tensors`."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Matrices that the recipe does not make."""
+        return {}
+
+    @abstractmethod
+    def _forward(self, x: Tensor) -> Tensor:
+        """(rows, n_sparse) to (rows, n_dense)."""
+
+    @abstractmethod
+    def _adjoint(self, z: Tensor) -> Tensor:
+        """(rows, n_dense) to (rows, n_sparse), by the transpose of W_in."""
+
+    @abstractmethod
+    def _readout(self, z: Tensor) -> Tensor:
+        """(rows, n_dense) to (rows, n_sparse), by W_out."""
+
+    def encode(self, x: Float[Array, "*batch n_sparse"]) -> Float[Array, "*batch n_dense"]:
+        """The code W_in x.
+
+        Raises
+        ------
+        ValueError
+            If x is not a float32 or float64 tensor or array whose last axis is n_sparse long.
+        """
+        return like(x, map_rows(self._forward, as_tensor("x", x, self.n_sparse), self.n_dense))
+
+    def adjoint(self, z: Float[Array, "*batch n_dense"]) -> Float[Array, "*batch n_sparse"]:
+        """W_in^T z; errors as in `encode`."""
+        return like(z, map_rows(self._adjoint, as_tensor("z", z, self.n_dense), self.n_sparse))
+
+    def readout(self, z: Float[Array, "*batch n_dense"]) -> Float[Array, "*batch n_sparse"]:
+        """W_out z; errors as in `encode`."""
+        return like(z, map_rows(self._readout, as_tensor("z", z, self.n_dense), self.n_sparse))
+
+    def estimate(self, z: Float[Array, "*batch n_dense"], mean: Each = 0.0) -> Float[Array, "*batch n_sparse"]:
+        """Unbiased estimate y = mean + W_out (z - W_in mean) of the features from their code.
+
+        Parameters
+        ----------
+        z : tensor or array (..., n_dense)
+        mean : float or array (n_sparse,)
+            What every feature is on average; with it the interference has mean 0.
+
+        Raises
+        ------
+        ValueError
+            As in `encode`.
+        """
+        tensor = as_tensor("z", z, self.n_dense)
+        return like(z, map_rows(self.estimator(mean, tensor), tensor, self.n_sparse))
+
+    def estimator(self, mean: Each, like: Tensor, *, erasures: bool = False) -> Any:
+        """The function of `estimate` on tensors (rows, n_dense) of the dtype and device of `like`.
+
+        With erasures, an entry that is NaN is missing: the others then stand for it, n_dense / kept times.
+        """
+        centre, mean = self.centre(mean, like)
+
+        def estimate(rows: Tensor) -> Tensor:
+            rows = rows if centre is None else rows - centre
+            if erasures:
+                rows = rows.nan_to_num(nan=0.0) * (self.n_dense / kept_entries(rows))
+            out: Tensor = self._readout(rows)
+            return out if centre is None else out.add_(mean)
+
+        return estimate
+
+    def centre(self, mean: Each, like: Tensor) -> tuple[Tensor | None, Any]:
+        """The code (1, n_dense) of the mean, None where that is 0, and the mean itself, as `like`."""
+        if np.ndim(mean) == 0 and mean == 0:
+            return None, 0.0
+        wide = like.new_tensor(mean).expand(1, self.n_sparse)
+        return self._forward(wide), mean if np.ndim(mean) == 0 else wide
+
+    def W_in(self, dtype: torch.dtype = torch.float64) -> Float[Tensor, "n_dense n_sparse"]:
+        """The encoder's matrix; it takes n_dense n_sparse numbers of memory."""
+        return self._forward(torch.eye(self.n_sparse, dtype=dtype)).T.contiguous()
+
+    def W_out(self, dtype: torch.dtype = torch.float64) -> Float[Tensor, "n_sparse n_dense"]:
+        """The readout's matrix; it takes n_dense n_sparse numbers of memory."""
+        return self._readout(torch.eye(self.n_dense, dtype=dtype)).T.contiguous()
+
+    def W(self, dtype: torch.dtype = torch.float64) -> Float[Tensor, "n_sparse n_sparse"]:
+        """The product W_out W_in, whose diagonal is 1; it takes n_sparse^2 numbers of memory."""
+        return self.W_rows(0, self.n_sparse, dtype)
+
+    def W_rows(self, start: int, stop: int, dtype: torch.dtype = torch.float64) -> Float[Tensor, "rows n_sparse"]:
+        """Rows start to stop of W."""
+        unit = torch.zeros(stop - start, self.n_sparse, dtype=dtype)
+        unit[torch.arange(stop - start), torch.arange(start, stop)] = 1
+        return self._W_transposed(unit)
+
+    def _W_transposed(self, rows: Tensor) -> Tensor:
+        """W^T applied to each row; W is symmetric but where W_out was given."""
+        return self._readout(self._forward(rows))
+
+
+def kept_entries(rows: Tensor) -> Tensor:
+    """Number of entries of each code (rows, n_dense) that are not missing, (rows, 1).
+
+    Raises
+    ------
+    ValueError
+        If a code has none.
+    """
+    kept = rows.shape[-1] - rows.isnan().sum(-1, keepdim=True)
+    if not bool(kept.all()):
+        raise ValueError("z has a code whose entries are all missing; allowed: at least one number in every code")
+    return kept
+
+
+def participation(entries: Tensor) -> float:
+    """sum w^4 / (sum w^2)^2 of each row of entries (rows, k), averaged over the rows that are not 0."""
+    squares = entries.double().square()
+    totals = squares.sum(dim=1)
+    # Entries that are rounding errors of 0 say nothing: without interference all is one.
+    real = totals > 1e-24
+    if not bool(real.any()):
+        return 1 / entries.shape[1]
+    return float((squares.square().sum(dim=1)[real] / totals[real].square()).mean())

@@ -1,0 +1,5 @@
+from . import losses as losses
+from . import phase as phase
+from . import trained as trained
+from . import weave as weave
+from . import weights as weights

@@ -1,0 +1,2 @@
+from . import ddp as ddp
+from . import zarr as zarr

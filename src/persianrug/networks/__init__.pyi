@@ -1,0 +1,10 @@
+from .descent import train as train
+from .descent import train_many as train_many
+from .knot_search import search as search
+from .network import ACTIVATIONS as ACTIVATIONS
+from .network import Network as Network
+from .symmetry import Symmetry as Symmetry
+from .symmetry import measure_symmetry as measure_symmetry
+from .training import Trained as Trained
+from .training import Training as Training
+from .weights import read_weights as read_weights

@@ -1,0 +1,14 @@
+from .codes import Codes as Codes
+from .codes import Mixture as Mixture
+from .estimator import Sketcher as Sketcher
+from .plan import Plan as Plan
+from .plan import losses as losses
+from .plan import make_plan as make_plan
+from .profile import Profile as Profile
+from .profile import ProfileFitter as ProfileFitter
+from .row_writer import RowWriter as RowWriter
+from .rows import RowFile as RowFile
+from .rows import open_rows as open_rows
+from .rug_reader import RugReader as RugReader
+from .rug_writer import RugWriter as RugWriter
+from .sketch import Sketch as Sketch

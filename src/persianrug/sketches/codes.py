@@ -1,0 +1,290 @@
+"""Codes as objects: they add up, and know of which rug and of what sums they are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from persianrug._support import checks
+from persianrug._support.arrays import as_tensor
+from persianrug.encoders.base import Encoder
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What every row of codes is the sum of: vectors drawn independently, each times a number.
+
+    Parameters
+    ----------
+    terms : int
+        How many vectors.
+    weight, power : float
+        Sums of their numbers, and of the squares of these.
+    signed : bool
+        Whether one of the numbers is negative.
+    noise : float
+        Variance that rounding has left on every entry of the code.
+    """
+
+    terms: int = 1
+    weight: float = 1.0
+    power: float = 1.0
+    signed: bool = False
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        checks.integer("terms", self.terms, 1)
+        checks.finite("weight", self.weight)
+        checks.positive("power", self.power)
+        checks.not_negative("noise", self.noise)
+        if not isinstance(self.signed, bool):
+            raise ValueError(f"signed is {self.signed!r}; allowed: True, False")
+
+    def __add__(self, other: Mixture) -> Mixture:
+        return Mixture(
+            self.terms + other.terms,
+            self.weight + other.weight,
+            self.power + other.power,
+            self.signed or other.signed,
+            self.noise + other.noise,
+        )
+
+    def scaled(self, factor: float) -> Mixture:
+        """That of the same rows times a number."""
+        square = factor * factor
+        return Mixture(
+            self.terms, factor * self.weight, square * self.power, self.signed or factor < 0, square * self.noise
+        )
+
+    def agrees(self, other: Mixture) -> bool:
+        """Whether it is the other, but for how another machine rounds the noise."""
+        return replace(self, noise=other.noise) == other and math.isclose(self.noise, other.noise, rel_tol=1e-6)
+
+    @property
+    def single(self) -> bool:
+        """Whether rows are vectors as they were encoded."""
+        return self.terms == 1 and self.weight == 1
+
+    def recipe(self) -> dict[str, Any]:
+        """What it is made from, as a JSON object."""
+        return asdict(self)
+
+
+def digest(recipe: dict[str, Any]) -> str:
+    """SHA-256 of a recipe, which tells rugs apart."""
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """Codes of rows by one encoder, that add up: the sum of two codes is the code of the sum.
+
+    Sums, differences and multiples of codes are codes again. `Sketch.decode` reads them by how what they then
+    are is distributed, where the vectors in a sum are taken to be drawn independently. NaN entries are missing.
+
+    Parameters
+    ----------
+    values : float32 or float64 array or tensor (rows, n_dense)
+    encoder : Encoder
+    mixture : Mixture
+        What every row is the sum of.
+    bits : int, optional
+        Entries are on the 2^bits levels of the sketch that made them.
+
+    Raises
+    ------
+    ValueError
+        If values are of another kind or shape, or, in arithmetic, if encoders or numbers of rows differ.
+    """
+
+    values: Float[NDArray[Any], "rows n_dense"] | Float[Tensor, "rows n_dense"]
+    encoder: Encoder
+    mixture: Mixture = field(default_factory=Mixture)
+    bits: int | None = None
+
+    # So that NumPy's numbers and arrays leave arithmetic to this class.
+    __array_ufunc__ = None
+
+    def __post_init__(self) -> None:
+        tensor = as_tensor("values", self.values, self.encoder.n_dense)
+        if tensor.ndim != 2:
+            raise ValueError(
+                f"values has shape {tuple(tensor.shape)}; allowed: two axes, (rows, {self.encoder.n_dense})"
+            )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the encoder's recipe: codes add up where these are the same."""
+        return digest(self.encoder.recipe())
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, n_dense)."""
+        return (len(self.values), self.encoder.n_dense)
+
+    @property
+    def dtype(self) -> Any:
+        """That of the values."""
+        return self.values.dtype
+
+    @property
+    def missing(self) -> NDArray[np.int64]:
+        """How many entries are missing of each row, (rows,)."""
+        return np.asarray(torch.isnan(as_tensor("values", self.values)).sum(dim=1).cpu())
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __repr__(self) -> str:
+        terms = "" if self.mixture.single else f", sums of {self.mixture.terms}"
+        bits = "" if self.bits is None else f", {self.bits} bits"
+        return f"Codes({len(self)} rows of {self.encoder}{terms}{bits})"
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        values = self.values.detach().cpu().numpy() if isinstance(self.values, Tensor) else self.values
+        return np.array(values, dtype=dtype) if copy else np.asarray(values, dtype=dtype)
+
+    def __getitem__(self, rows: Any) -> Codes:
+        """Some of the rows; a single one stays a row of codes."""
+        if isinstance(rows, int | np.integer):
+            # Not rows : rows + 1, which is empty at -1.
+            rows = [range(len(self))[rows]]
+        return replace(self, values=self.values[rows])
+
+    def __add__(self, other: Codes) -> Codes:
+        if not isinstance(other, Codes):
+            return NotImplemented
+        self._check_same(other)
+        return Codes(self.values + other.values, self.encoder, self.mixture + other.mixture)
+
+    def __neg__(self) -> Codes:
+        return self * -1.0
+
+    def __sub__(self, other: Codes) -> Codes:
+        return self + -other if isinstance(other, Codes) else NotImplemented
+
+    def __mul__(self, factor: float) -> Codes:
+        if isinstance(factor, Codes):
+            return NotImplemented
+        number = checks.finite("factor", factor, "a finite number other than 0")
+        if number == 0:
+            raise ValueError(f"factor is {factor}; allowed: a finite number other than 0")
+        if number == 1:
+            return self
+        return Codes(self.values * number, self.encoder, self.mixture.scaled(number))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, factor: float) -> Codes:
+        number = checks.finite("factor", factor, "a finite number other than 0")
+        return self * (1 / number if number else number)
+
+    def sum(self) -> Codes:
+        """The code of the sum of all rows, one row."""
+        if not len(self):
+            raise ValueError("codes have no rows; allowed: at least one")
+        one, rows = self.mixture, len(self)
+        every = Mixture(rows * one.terms, rows * one.weight, rows * one.power, one.signed, rows * one.noise)
+        return Codes(self.values.sum(0)[None], self.encoder, every)
+
+    def erase(self, entries: ArrayLike | float, seed: int = 0) -> Codes:
+        """The same with entries missing.
+
+        Parameters
+        ----------
+        entries : bool array (n_dense,) or (rows, n_dense), or float in [0, 1]
+            Which ones, or what share of each row, rounded to a whole number, at random.
+        seed : int >= 0
+            Of which are missing.
+
+        Raises
+        ------
+        ValueError
+            If the mask has another shape, or the share is out of its range.
+        """
+        if np.ndim(entries) == 0:
+            share = checks.finite("entries", entries, "a number in [0, 1]")  # type: ignore[arg-type]
+            if not 0 <= share <= 1:
+                raise ValueError(f"entries is {entries!r}; allowed: a number in [0, 1], or a mask")
+            keys = np.random.default_rng(checks.integer("seed", seed, 0)).random(self.shape)
+            mask = keys.argsort(axis=1).argsort(axis=1) < round(share * self.shape[1])
+        else:
+            mask = np.asarray(entries)
+            if mask.dtype != bool or mask.shape not in (self.shape, self.shape[1:]):
+                raise ValueError(
+                    f"entries has shape {mask.shape} of {mask.dtype!s}; "
+                    f"allowed: bool of shape {self.shape[1:]} or {self.shape}"
+                )
+            mask = np.broadcast_to(mask, self.shape)
+        return replace(self, values=self._filled(self.values, mask, np.nan))
+
+    def merge(self, *parts: Codes) -> Codes:
+        """The same with entries that are missing taken from other parts of the same codes.
+
+        Raises
+        ------
+        ValueError
+            If a part is of another rug, other sums or another number of rows, or has another value where both
+            have one.
+        """
+        merged: Any = self.values
+        for part in parts:
+            self._check_same(part)
+            if part.mixture != self.mixture or part.bits != self.bits:
+                raise ValueError(f"part is {part!r}; allowed: parts of the same codes as {self!r}")
+            ours, theirs = np.asarray(replace(self, values=merged)), np.asarray(part)
+            both = ~np.isnan(ours) & ~np.isnan(theirs)
+            if not np.array_equal(ours[both], theirs[both]):
+                raise ValueError(
+                    "part has other values where both codes have one; allowed: parts of the same codes"
+                )
+            gaps = np.isnan(ours)
+            merged = self._filled(merged, gaps, theirs[gaps])
+        return replace(self, values=merged)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Codes]) -> Codes:
+        """Rows of several codes of one rug, one after the other.
+
+        Raises
+        ------
+        ValueError
+            If there are none, or they differ in rug, kind of sums or levels.
+        """
+        if not parts:
+            raise ValueError("parts is empty; allowed: at least one")
+        first = parts[0]
+        for part in parts[1:]:
+            if part.digest != first.digest or part.mixture != first.mixture or part.bits != first.bits:
+                raise ValueError(f"part is {part!r}; allowed: codes of the same rug and sums as {first!r}")
+        join: Any = torch.cat if isinstance(first.values, Tensor) else np.concatenate
+        return replace(first, values=join([part.values for part in parts]))
+
+    def _filled(self, values: Any, mask: NDArray[np.bool_], filling: Any) -> Any:
+        """A copy of values with others where a mask says so."""
+        if isinstance(values, Tensor):
+            where = torch.from_numpy(np.array(mask)).to(values.device)
+            tensor = values.clone()
+            tensor[where] = torch.as_tensor(filling, dtype=values.dtype, device=values.device)
+            return tensor
+        out = np.array(values)
+        out[mask] = filling
+        return out
+
+    def _check_same(self, other: Self) -> None:
+        if not isinstance(other, Codes):
+            raise ValueError(f"other is a {type(other).__name__}; allowed: Codes")
+        if other.digest != self.digest:
+            raise ValueError(f"other codes are of {other.encoder}; allowed: of the same rug, {self.encoder}")
+        if len(other) != len(self):
+            raise ValueError(f"other codes have {len(other)} rows; allowed: {len(self)}")

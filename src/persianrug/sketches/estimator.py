@@ -1,0 +1,252 @@
+"""The sketch as a scikit-learn estimator: fit, plan, transform, inverse_transform."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Self
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from persianrug._support.renamed import warn_renamed
+from persianrug.sketches.codes import Codes
+from persianrug.sketches.plan import Plan, make_plan
+from persianrug.sketches.profile import Profile, ProfileFitter
+from persianrug.sketches.sketch import BLOCK
+
+_RATIO = 0.25
+
+
+class Sketcher(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Linear sketches of sparse rows: codes of n_dense numbers that add up, their loss known before.
+
+    A scikit-learn transformer. `fit` learns how every feature is distributed in one pass and holds out some rows;
+    the size of the codes is given by one of n_dense, ratio and target_loss, here or by `plan` after fitting.
+
+    Parameters
+    ----------
+    ratio : float in (0, 1], optional
+        n_dense / n_sparse; where nothing is given n_dense is a quarter of n_sparse.
+    n_dense : int, optional
+        Length of the code.
+    target_loss : float > 0, optional
+        The smallest code whose expected loss, mean squared error per feature, meets it.
+    bits : int from 1 to 16, "auto" or None
+        What entries of the code are rounded to; "auto" takes a target_loss.
+    decoder : str
+        "auto", or a name: linear, relu, jumprelu, gated, prolu, bayes, oamp, or soft.
+    seed : int >= 0
+        Of the rug, and of which rows are held out.
+
+    Attributes
+    ----------
+    profile_ : Profile
+        What was learned.
+    plan_ : Plan
+        Size, decoder, and loss predicted and measured on rows held out.
+    sketch_ : Sketch
+        What encodes and decodes.
+    n_features_in_ : int
+    feature_names_in_ : array of str, where columns have names
+
+    Examples
+    --------
+    >>> import numpy as np, persianrug as pr
+    >>> X = np.random.default_rng(0).random((400, 256)) * (np.random.default_rng(1).random((400, 256)) < 0.03)
+    >>> sketcher = pr.Sketcher(ratio=0.25).fit(X)
+    >>> codes = sketcher.encode(X)
+    >>> codes
+    Codes(400 rows of Rug(n_sparse=256, n_dense=64, seed=0))
+    >>> both = sketcher.decode(codes[:200] + codes[200:])  # the codes of sums
+    >>> both.shape
+    (200, 256)
+    """
+
+    def __init__(
+        self,
+        ratio: float | None = None,
+        *,
+        n_dense: int | None = None,
+        target_loss: float | None = None,
+        bits: int | str | None = None,
+        decoder: str = "auto",
+        seed: int = 0,
+    ) -> None:
+        self.ratio = ratio
+        self.n_dense = n_dense
+        self.target_loss = target_loss
+        self.bits = bits
+        self.decoder = decoder
+        self.seed = seed
+
+    def fit(self, X: Any, y: object = None) -> Self:  # noqa: ARG002
+        """Learn the profile of rows X and plan a code for them.
+
+        Parameters
+        ----------
+        X : array or SciPy sparse matrix (rows, n_sparse)
+        y : ignored
+
+        Raises
+        ------
+        ValueError
+            If X is not finite, has fewer than two features or nothing but zeros, or a parameter is out of range.
+        """
+        self._fitter: ProfileFitter | None = None
+        return self._learn(X, reset=True)
+
+    def partial_fit(self, X: Any, y: object = None) -> Self:  # noqa: ARG002
+        """Learn from more rows; arguments and errors as in `fit`.
+
+        The profile is that of all rows so far. Planning takes longer than learning: blocks of a long stream are
+        better given to `ProfileFitter`, and its profile to `from_profile`.
+        """
+        begun = getattr(self, "_fitter", None) is not None
+        if not begun and hasattr(self, "profile_"):
+            raise ValueError("the profile was given; allowed after from_profile: fit, which starts anew")
+        return self._learn(X, reset=not begun)
+
+    def _learn(self, X: Any, *, reset: bool) -> Self:
+        X = validate_data(
+            self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=reset,
+            ensure_min_features=2 if reset else 1,
+        )  # fmt: skip
+        if reset:
+            self._fitter = ProfileFitter(X.shape[1], self.seed)
+        fitter: Any = self._fitter
+        step = max(1, BLOCK // X.shape[1])
+        for start in range(0, X.shape[0], step):
+            fitter.add(X[start : start + step])
+        names = getattr(self, "feature_names_in_", None)
+        self.profile_ = fitter.profile(None if names is None else list(names))
+        self._plan_by_parameters()
+        return self
+
+    @classmethod
+    def from_profile(cls, profile: Profile | str | os.PathLike[str], **parameters: Any) -> Self:
+        """A fitted sketcher of a profile that was learned before, or of a file of one.
+
+        Raises
+        ------
+        ValueError
+            If the file cannot be read, or a parameter is out of its range.
+        """
+        sketcher = cls(**parameters)
+        sketcher.profile_ = profile if isinstance(profile, Profile) else Profile.load(profile)
+        sketcher.n_features_in_ = sketcher.profile_.n_sparse
+        if sketcher.profile_.names is not None:
+            sketcher.feature_names_in_ = np.array(sketcher.profile_.names, dtype=object)
+        sketcher._plan_by_parameters()
+        return sketcher
+
+    @classmethod
+    def from_laws(cls, laws: Profile | str | os.PathLike[str], **parameters: Any) -> Self:
+        """The old name of `from_profile`."""
+        warn_renamed("Sketcher.from_laws", "Sketcher.from_profile")
+        return cls.from_profile(laws, **parameters)
+
+    @property
+    def laws_(self) -> Profile:
+        """The old name of `profile_`."""
+        warn_renamed("Sketcher.laws_", "Sketcher.profile_")
+        return self.profile_
+
+    def _plan_by_parameters(self) -> None:
+        sizes = {"ratio": self.ratio, "n_dense": self.n_dense, "target_loss": self.target_loss}
+        if all(value is None for value in sizes.values()):
+            # However few features there are.
+            sizes["n_dense"] = max(1, round(_RATIO * self.profile_.n_sparse))
+        self.plan(bits=self.bits, **sizes)  # type: ignore[arg-type]
+
+    def plan(
+        self,
+        *,
+        ratio: float | None = None,
+        n_dense: int | None = None,
+        target_loss: float | None = None,
+        bits: int | str | None = None,
+        decoder: str | None = None,
+    ) -> Plan:
+        """Plan a code of one of the sizes, which is the one in use from then on.
+
+        Parameters
+        ----------
+        ratio, n_dense, target_loss : float, int, float
+            One of the three.
+        bits : int from 1 to 16, "auto" or None
+        decoder : str, optional
+            By default the parameter.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of its range, or no code meets the target.
+        """
+        check_is_fitted(self, "profile_")
+        self.plan_, self.sketch_ = make_plan(
+            self.profile_,
+            ratio=ratio,
+            n_dense=n_dense,
+            target_loss=target_loss,
+            bits=bits,
+            decoder=self.decoder if decoder is None else decoder,
+            seed=self.seed,
+        )
+        return self.plan_
+
+    def encode(self, X: Any) -> Codes:
+        """Codes of rows X; see `Sketch.encode`.
+
+        Raises
+        ------
+        ValueError
+            If X has other features, is not finite, or is negative where what was fitted was not.
+        """
+        check_is_fitted(self, "sketch_")
+        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
+        return self.sketch_.encode(X)
+
+    def decode(self, codes: Codes) -> Float[NDArray[Any], "rows n_sparse"]:
+        """Estimates of what was encoded, or of its sums; see `Sketch.decode`."""
+        check_is_fitted(self, "sketch_")
+        return np.asarray(self.sketch_.decode(codes))
+
+    def transform(self, X: Any) -> Float[NDArray[Any], "rows n_dense"]:
+        """Codes of rows X as a plain array; errors as in `encode`."""
+        return np.asarray(self.encode(X))
+
+    def inverse_transform(self, X: Any) -> Float[NDArray[Any], "rows n_sparse"]:
+        """Estimates of rows from codes X (rows, n_dense) as `transform` gives them; NaN entries are missing.
+
+        Raises
+        ------
+        ValueError
+            If X has another shape.
+        """
+        check_is_fitted(self, "sketch_")
+        values = np.asarray(X)
+        values = values if values.dtype in (np.float32, np.float64) else values.astype(np.float64)
+        return self.decode(self.sketch_.codes(values))
+
+    def loss(self) -> float:
+        """Predicted loss per feature, as `Plan.loss`: the law corrected by rows held out."""
+        check_is_fitted(self, "plan_")
+        return float(self.plan_.loss)
+
+    def losses(self) -> NDArray[np.float64]:
+        """Predicted loss of every feature, (n_sparse,), by the law, were features independent."""
+        check_is_fitted(self, "sketch_")
+        return self.sketch_.losses()
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self.plan_.n_dense)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags

@@ -1,0 +1,296 @@
+"""Plans: how long a code must be, of how many bits, and read by which decoder, for a loss that is known before."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from persianrug._support import checks
+from persianrug.encoders import Rug
+from persianrug.sketches.profile import Profile, row_energies
+from persianrug.sketches.sketch import BLOCK, Sketch, decoders_for
+
+Floats = NDArray[np.float64]
+
+# From fast to slow. Of the elementwise decoders the posterior mean loses least by its law, whatever the features;
+# the others are there by name. A slower one must be better by so much.
+_AUTOMATIC = ("linear", "bayes", "oamp")
+_BETTER = 0.95
+# Iterations take their time: an iterative decoder is tried on so many of the rows held out.
+_ITERATED = 256
+# Fewer rows are no sample.
+_FEW = 32
+# Bits that are tried, the likely first.
+_BITS = (8, 6, 5, 4, 3, 2, 1, 7, 10, 12, 16)
+_FLOAT_BITS = 32
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A size of code, with what it loses: by its law, and measured on rows held out.
+
+    Attributes
+    ----------
+    n_sparse, n_dense : int
+    bits : int, or None where entries are 32-bit floats
+    decoder : str
+    seed : int
+        Of the rug.
+    law : float
+        Predicted loss per feature, were interference Gaussian: of rows with the amplitudes and energies of those
+        that were fitted, or where these are few, of independent features distributed as in the profile.
+    loss : float
+        The loss to expect: what was measured on rows held out, where there are some, corrected for how their
+        energy differs from that of all rows; and else the law.
+    held_out : float, or None where no rows were held out
+        Measured loss per feature on rows that were not fitted.
+    stderr : float, or None
+        Standard error of the loss to expect, given the energy of all rows.
+    pca : float, or None
+        Measured loss on the same rows of principal components, as many as the code has numbers, unrounded.
+    pca_components : int, or None
+        How many these are; fewer than n_dense where there were no more rows to learn them from.
+    variance : float
+        Loss per feature of the mean alone, on the same rows.
+    unseen : int
+        Features that were never active where they were fitted.
+    """
+
+    n_sparse: int
+    n_dense: int
+    bits: int | None
+    decoder: str
+    seed: int
+    law: float
+    loss: float
+    held_out: float | None
+    stderr: float | None
+    pca: float | None
+    pca_components: int | None
+    variance: float
+    unseen: int
+
+    @property
+    def ratio(self) -> float:
+        """n_dense / n_sparse."""
+        return self.n_dense / self.n_sparse
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Bytes of one code in a file."""
+        return -(-self.n_dense * (self.bits or _FLOAT_BITS) // 8)
+
+    @property
+    def pca_is_better(self) -> bool:
+        """Whether a plain linear code of as many numbers loses less on the rows held out."""
+        return self.pca is not None and self.held_out is not None and self.pca < self.held_out
+
+    def recipe(self) -> dict[str, Any]:
+        """All of it as a JSON object."""
+        derived = ("ratio", "bytes_per_row", "pca_is_better")
+        return {**asdict(self), **{name: getattr(self, name) for name in derived}}
+
+
+def make_plan(
+    profile: Profile,
+    *,
+    ratio: float | None = None,
+    n_dense: int | None = None,
+    target_loss: float | None = None,
+    bits: int | str | None = None,
+    decoder: str = "auto",
+    seed: int = 0,
+) -> tuple[Plan, Sketch]:
+    """The plan of a given size, or the smallest that meets a loss, and its sketch.
+
+    Parameters
+    ----------
+    profile : Profile
+    ratio, n_dense, target_loss : float, int, float
+        One of the three. The loss is per feature, as `Plan.loss`.
+    bits : int from 1 to 16, "auto" or None
+        What entries are rounded to; of "auto", which takes a target, that of the smallest code in bytes.
+    decoder : str
+        Its name, or "auto" for the one of least expected loss; a slower one is taken if it is better by 5%.
+    seed : int >= 0
+        Of the rug.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range, not one size is given, or no code of n_sparse numbers meets the target.
+    """
+    given = {"ratio": ratio, "n_dense": n_dense, "target_loss": target_loss}
+    sizes = [name for name, value in given.items() if value is not None]
+    if len(sizes) != 1:
+        said = " and ".join(sizes) + " are given" if sizes else "no size is given"
+        raise ValueError(f"{said}; allowed: one of ratio, n_dense, target_loss")
+    if bits == "auto" and target_loss is None:
+        raise ValueError("bits is 'auto'; allowed with ratio or n_dense: an integer from 1 to 16, or None")
+    if bits is not None and bits != "auto":
+        bits = checks.integer("bits", bits, 1, 16)  # type: ignore[arg-type]
+    planner = _Planner(profile, checks.integer("seed", seed, 0), decoder)
+    if target_loss is not None:
+        target = checks.positive("target_loss", target_loss)
+        n_dense, bits, name = planner.smallest(target, _BITS if bits == "auto" else (bits,))
+    else:
+        if ratio is not None:
+            n_dense = Rug.of_ratio(profile.n_sparse, ratio).n_dense
+        n_dense = checks.integer("n_dense", n_dense, 1, profile.n_sparse)  # type: ignore[arg-type]
+        name = planner.best(n_dense, bits)
+    return planner.plan(n_dense, bits, name), planner.sketch(n_dense, bits, name)
+
+
+class _Planner:
+    """What codes of every size lose on the rows held out, or by their law where there are none."""
+
+    def __init__(self, profile: Profile, seed: int, decoder: str) -> None:
+        self.profile, self.seed = profile, seed
+        allowed = decoders_for(profile.source)
+        if decoder != "auto":
+            checks.one_of("decoder", decoder, ["auto", *allowed])
+        self.decoders = _AUTOMATIC if decoder == "auto" else (decoder,)
+        self._sketches: dict[Any, Sketch] = {}
+        self._losses: dict[Any, tuple[float, float | None, float | None]] = {}
+
+    def sketch(self, n_dense: int, bits: Any, decoder: str) -> Sketch:
+        key = (n_dense, bits, decoder)
+        if key not in self._sketches:
+            rug = Rug(self.profile.n_sparse, n_dense, self.seed)
+            self._sketches[key] = Sketch(self.profile.source, rug, bits, decoder)
+        return self._sketches[key]
+
+    def expected(self, n_dense: int, bits: Any, decoder: str) -> float:
+        """The loss to expect, of a slow decoder by some of the rows held out."""
+        return self.measured(n_dense, bits, decoder, _ITERATED if decoder == "oamp" else None)[0]
+
+    def law(self, sketch: Sketch) -> float:
+        sample = self.profile.sample
+        if sample is None or sample.shape[0] < _FEW:
+            # A few rows say less than the features' distributions do.
+            return sketch.law()
+        sample = sample[: _ITERATED if sketch.decoder == "oamp" else None]
+        return self.of_all(sketch.laws_on(sample), sample)[0]
+
+    def of_all(self, found: Floats, rows: Any) -> tuple[float, float]:
+        """Mean over all rows of losses that are known of some, and its standard error.
+
+        Losses go with the energy of a row, of which the mean over all rows is known: their regression on it, as a
+        control variate. Where that would say something else altogether, the energy does not explain them.
+        """
+        mean, scale = float(found.mean()), math.sqrt(len(found))
+        if self.profile.energy is not None:
+            energies = row_energies(rows, self.profile.source.mean)
+            gaps = energies - energies.mean()
+            slope = float(gaps @ found) / max(float(gaps @ gaps), 1e-300)
+            better = mean + slope * (self.profile.energy - float(energies.mean()))
+            if abs(better - mean) < 0.25 * mean:
+                return better, float((found - slope * gaps).std(ddof=1)) / scale
+        return mean, float(found.std(ddof=1)) / scale
+
+    def best(self, n_dense: int, bits: Any) -> str:
+        """The decoder of the least expected loss, but for a slower one that is hardly better."""
+        chosen = self.decoders[0]
+        for name in self.decoders[1:]:
+            if self.expected(n_dense, bits, name) < _BETTER * self.expected(n_dense, bits, chosen):
+                chosen = name
+        return chosen
+
+    def smallest(self, target: float, many_bits: Iterable[Any]) -> tuple[int, Any, str]:
+        """Length, bits and decoder of the smallest code in bytes that meets the target."""
+        found: tuple[int, Any, str] | None = None
+        for bits in many_bits:
+            width = bits or _FLOAT_BITS
+            for name in reversed(self.decoders):
+                most = self.profile.n_sparse
+                if found is not None:
+                    # Another is of use only if it takes fewer bytes.
+                    most = min(most, (found[0] * (found[1] or _FLOAT_BITS) - 1) // width)
+                if most >= 1 and self.expected(most, bits, name) <= target:
+                    found = self._search(target, bits, name, most), bits, name
+        if found is None:
+            least = min(
+                self.expected(self.profile.n_sparse, bits, name) for bits in many_bits for name in self.decoders
+            )
+            raise ValueError(
+                f"target_loss is {target:g}; allowed with these bits: at least {least:.3g}, "
+                "which as many numbers as features lose"
+            )
+        n_dense, bits, name = found
+        fast = self.best(n_dense, bits)
+        name = fast if self.expected(n_dense, bits, fast) <= target else name
+        # What was searched for on a part of the rows is to hold on all.
+        while n_dense < self.profile.n_sparse and self.measured(n_dense, bits, name)[0] > target:
+            n_dense += 1 + n_dense // 200
+        return min(n_dense, self.profile.n_sparse), bits, name
+
+    def _search(self, target: float, bits: Any, decoder: str, high: int) -> int:
+        """The least n_dense that meets the target, which `high` does."""
+        low = 0
+        ends: dict[int, float] = {high: self.expected(high, bits, decoder)}
+        secant = True
+        while high - low > 1:
+            # In logarithms the loss is smooth but for a threshold, which halving finds.
+            middle = math.isqrt(max(low, 1) * high)
+            if secant and low in ends and min(ends[low], ends[high]) > 0:
+                slope = math.log(ends[high] / ends[low]) / math.log(high / low)
+                if slope < 0:
+                    middle = math.floor(low * math.exp(math.log(target / ends[low]) / slope))
+            middle = min(max(middle, low + 1), high - 1)
+            ends[middle] = self.expected(middle, bits, decoder)
+            low, high = (low, middle) if ends[middle] <= target else (middle, high)
+            secant = not secant
+        return high
+
+    def measured(
+        self, n_dense: int, bits: Any, decoder: str, most: int | None = None
+    ) -> tuple[float, float | None, float | None]:
+        """The loss to expect, its standard error and the loss of rows held out; or the law, None and None."""
+        sketch, held = self.sketch(n_dense, bits, decoder), self.profile.held_out
+        # As they are all, they are measured once.
+        most = None if held is None or most is None or held.shape[0] <= most else most
+        key = (n_dense, bits, decoder, most)
+        if key not in self._losses:
+            if held is None:
+                self._losses[key] = self.law(sketch), None, None
+            else:
+                found = losses(sketch, held[:most])
+                self._losses[key] = *self.of_all(found, held[:most]), float(found.mean())
+        return self._losses[key]
+
+    def plan(self, n_dense: int, bits: Any, decoder: str) -> Plan:
+        sketch = self.sketch(n_dense, bits, decoder)
+        loss, stderr, measured = self.measured(n_dense, bits, decoder)
+        variance = float(np.mean(self.profile.source.variance) if measured is None else self.profile.pca[0])
+        pca, components = self.profile.pca_loss(n_dense) or (None, None)
+        return Plan(
+            n_sparse=self.profile.n_sparse,
+            n_dense=n_dense,
+            bits=bits,
+            decoder=decoder,
+            seed=self.seed,
+            law=loss if measured is None else self.law(sketch),
+            loss=loss,
+            held_out=measured,
+            stderr=stderr,
+            pca=pca,
+            pca_components=components,
+            variance=variance,
+            unseen=self.profile.unseen,
+        )
+
+
+def losses(sketch: Sketch, rows: Any) -> Any:
+    """Measured loss per feature of each of some rows, (rows,), an array or a SciPy sparse matrix."""
+    found = []
+    step = max(1, BLOCK // sketch.rug.n_sparse)
+    for start in range(0, rows.shape[0], step):
+        part = rows[start : start + step]
+        x = np.asarray(part.toarray() if hasattr(part, "toarray") else part, dtype=np.float64)
+        found.append(np.square(sketch.decode(sketch.encode(x)) - x).mean(axis=1))
+    return np.concatenate(found)

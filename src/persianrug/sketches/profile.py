@@ -1,0 +1,358 @@
+"""What one pass over data learns, its *profile*: how every feature is distributed, and rows that are set aside.
+
+Laws take features to be independent, which real ones are not. So some rows, drawn at random and bounded in number,
+are held out of the fit: what a sketch loses on them is the loss to expect of other rows of this data. A sample of
+the rows that were fitted gives the principal components that a linear code of the same size would keep.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse
+from numpy.typing import NDArray
+
+from persianrug import sources
+from persianrug._support import checks
+from persianrug._support.files import write_whole
+from persianrug._support.json import pack, unpack
+from persianrug._support.renamed import warn_renamed
+from persianrug.sketches.codes import digest
+from persianrug.sources import FeatureMoments, Source, SparseGaussian, SparseTruncatedNormal
+
+Floats = NDArray[np.float64]
+
+# At most so many rows are held out, so many others are kept for their principal components, and so many entries of
+# each, zeros included.
+_HELD_OUT = 1024
+_COMPONENTS_FROM = 2048
+_MOST_ENTRIES = 1 << 23
+# Share of the rows that are held out, where they are few.
+_SHARE = 4
+
+_FORMAT, _VERSION = "persianrug profile", 1
+# What the format was called before, which still is read.
+_OLD_FORMAT = "persianrug laws"
+# A profile may claim any size; more than this is not read.
+_MOST_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """How the features of data are distributed, as `ProfileFitter` learns it.
+
+    Parameters
+    ----------
+    source : Source
+        With parameters (n_sparse,).
+    rows : int
+        Rows that were fitted.
+    held_out : csr_array (k, n_sparse), or None
+        Rows that were not, where there were enough.
+    sample : csr_array (k, n_sparse), or None
+        Some of those that were: the amplitudes and energies that rows have, for `Sketch.law_on`.
+    energy : float, or None
+        Mean over all rows, held out or not, of (x - mean)^2 per feature.
+    pca : array (m,)
+        Loss per feature, on the rows held out, of the first 0, 1, ... principal components of rows that were
+        fitted, as many as these have.
+    unseen : int
+        Features that were 0 in all rows that were fitted.
+    names : tuple of str, or None
+        Of the features.
+    """
+
+    source: Source
+    rows: int
+    held_out: Any = field(default=None, repr=False)
+    pca: Floats = field(default_factory=lambda: np.empty(0), repr=False)
+    unseen: int = 0
+    names: tuple[str, ...] | None = field(default=None, repr=False)
+    sample: Any = field(default=None, repr=False)
+    energy: float | None = None
+
+    @property
+    def n_sparse(self) -> int:
+        """How many features there are."""
+        return len(self.source.p)
+
+    def pca_loss(self, n_dense: int) -> tuple[float, int] | None:
+        """Loss of the best linear code of n_dense numbers, measured, and how many components that had.
+
+        None where no rows were held out. As many components as rows to learn them from are all there can be.
+        """
+        if not len(self.pca):
+            return None
+        components = min(n_dense, len(self.pca) - 1)
+        return float(self.pca[components]), components
+
+    def check_names(self, names: Sequence[str] | None, n_sparse: int, where: str) -> None:
+        """ValueError unless data elsewhere has the features that were fitted."""
+        if n_sparse != self.n_sparse:
+            raise ValueError(f"{where} has {n_sparse} features; allowed: {self.n_sparse}, as were fitted")
+        if names is not None and self.names is not None and tuple(names) != self.names:
+            unseen = sorted(set(names) - set(self.names))
+            if unseen:
+                raise ValueError(
+                    f"{where} has {len(unseen)} features that were not fitted, the first is {unseen[0]!r}; "
+                    "allowed: the features that were fitted"
+                )
+            raise ValueError(f"{where} has its features in another order; allowed: that in which they were fitted")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write to a .json file, whole or not at all; rows held out included.
+
+        Raises
+        ------
+        ValueError
+            If the path's folder is missing or not writable.
+        """
+        content: dict[str, Any] = {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "rows": self.rows,
+            "unseen": self.unseen,
+            "energy": self.energy,
+            "source": {name: pack(value) for name, value in self.source.recipe().items()},
+            "pca": pack(self.pca),
+            "names": None if self.names is None else list(self.names),
+            "held_out": _pack_rows(self.held_out),
+            "sample": _pack_rows(self.sample),
+        }
+        content["digest"] = digest(content)
+        write_whole(path, (json.dumps(content) + "\n").encode())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Profile:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the file cannot be read, is damaged, or is of another format or version.
+        """
+        allowed = "a file that fit wrote"
+        target = Path(path)
+        if not target.is_file():
+            raise ValueError(f"profile file {path} is missing; allowed: {allowed}")
+        if target.stat().st_size > _MOST_BYTES:
+            raise ValueError(f"profile file {path} has more than {_MOST_BYTES} bytes; allowed: {allowed}")
+        try:
+            content = json.loads(target.read_bytes())
+            found = content.get("format"), content.get("version")
+        except (ValueError, AttributeError, RecursionError, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"profile file {path} cannot be read: {reason}; allowed: {allowed}") from None
+        if found == (_OLD_FORMAT, _VERSION):
+            warn_renamed(f"format {_OLD_FORMAT!r} of {path}", f"{_FORMAT!r}, which fit writes")
+        elif found != (_FORMAT, _VERSION):
+            raise ValueError(
+                f"profile file {path} has format {found[0]}, version {found[1]}; "
+                f"allowed: format {_FORMAT}, version {_VERSION}"
+            )
+        if content.pop("digest", "") != digest(content):
+            raise ValueError(f"profile file {path} is damaged: its digest does not fit; allowed: {allowed}")
+        try:
+            source = sources.from_recipe({key: unpack(part) for key, part in content["source"].items()})
+            if source.n_sparse is None:
+                raise ValueError("its features are all alike")
+            names, pca = content["names"], np.asarray(unpack(content["pca"]))
+            if names is not None and len(names) != source.n_sparse:
+                raise ValueError(f"it has {len(names)} names for {source.n_sparse} features")
+            if pca.ndim != 1 or pca.dtype != np.float64 or not np.isfinite(pca).all():
+                raise ValueError("its losses of principal components are no numbers")
+            return cls(
+                source,
+                checks.integer("rows", content["rows"], 0),
+                _unpack_rows(content["held_out"], source.n_sparse),
+                pca,
+                checks.integer("unseen", content["unseen"], 0, source.n_sparse),
+                None if names is None else tuple(map(str, names)),
+                _unpack_rows(content["sample"], source.n_sparse),
+                None if content["energy"] is None else checks.not_negative("energy", content["energy"]),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            raise ValueError(
+                f"profile file {path} holds no profile of this version: {error!s}; allowed: {allowed}"
+            ) from None
+
+
+class ProfileFitter:
+    """One pass over rows of data, in blocks of any size and in bounded memory.
+
+    Parameters
+    ----------
+    n_sparse : int >= 2
+        Number of features.
+    seed : int >= 0
+        Of which rows are held out.
+    """
+
+    def __init__(self, n_sparse: int, seed: int = 0) -> None:
+        self.n_sparse = checks.integer("n_sparse", n_sparse, 2)
+        self._keys = np.random.PCG64(checks.integer("seed", seed, 0))
+        most = max(2, _MOST_ENTRIES // n_sparse)
+        self._held = _Sample(n_sparse, min(_HELD_OUT, most))
+        self._others = _Sample(n_sparse, min(_COMPONENTS_FROM, most))
+        self._moments = FeatureMoments(
+            0, np.zeros(n_sparse, dtype=np.int64), np.zeros(n_sparse), np.zeros(n_sparse), math.inf
+        )
+
+    @property
+    def rows(self) -> int:
+        """How many rows were seen."""
+        return self._moments.rows + len(self._held.keys)
+
+    def add(self, rows: Any) -> None:
+        """Learn from a block of rows, an array or a SciPy sparse matrix (rows, n_sparse).
+
+        Raises
+        ------
+        ValueError
+            If rows have another shape, are not finite, or beyond 1e30.
+        """
+        checks.rows("rows", rows, self.n_sparse)
+        if not rows.shape[0]:
+            return
+        rows = rows.tocsr() if hasattr(rows, "tocsr") else np.asarray(rows)
+        # Before anything is learned: rows that are held out have no moments taken.
+        entries = rows.data if hasattr(rows, "tocsr") else rows
+        if entries.size and not max(-float(entries.min()), float(entries.max())) <= checks.BEYOND:
+            raise ValueError(
+                f"rows holds NaN, or sizes beyond {checks.LARGEST:g}; allowed: finite numbers up to that"
+            )
+        keys = self._keys.random_raw(rows.shape[0])
+        entering, leaving_keys, leaving = self._held.add(keys, rows)
+        # Most blocks of a long stream enter as they are.
+        staying = rows[~entering] if entering.any() else rows
+        for part_keys, part in ((leaving_keys, leaving), (keys[~entering], staying)):
+            if part.shape[0]:
+                self._moments = self._moments + FeatureMoments.of(part)
+                self._others.add(part_keys, part)
+
+    def profile(self, names: Sequence[str] | None = None) -> Profile:
+        """The profile of all rows so far, of which at most a quarter is held out.
+
+        Raises
+        ------
+        ValueError
+            If there were no rows, or nothing but zeros.
+        """
+        if not self.rows:
+            raise ValueError("rows is empty; allowed: at least one row")
+        order = np.argsort(self._held.keys, kind="stable")
+        count = min(self._held.most, self.rows // _SHARE)
+        # Of fewer than two no standard error can be told.
+        count = count if count > 1 else 0
+        held, rest = (self._held.rows[part] for part in (order[:count], order[count:]))
+        moments = self._moments + FeatureMoments.of(rest) if rest.shape[0] else self._moments
+        kind: Any = SparseGaussian if min(moments.least, _least(held)) < 0 else SparseTruncatedNormal
+        # Those of the least keys, whatever the blocks that they came in.
+        others = self._others.rows[np.argsort(self._others.keys, kind="stable")]
+        fitted = scipy.sparse.vstack([rest, others], format="csr")[: self._others.most]
+        source = kind.of_moments(moments)
+        return Profile(
+            source,
+            moments.rows,
+            held if count else None,
+            _component_losses(fitted, held, source.mean) if count else np.empty(0),
+            int(np.sum(moments.counts == 0)),
+            None if names is None else tuple(names),
+            fitted if fitted.shape[0] else None,
+            _mean_energy(moments + FeatureMoments.of(held) if held.shape[0] else moments, source.mean),
+        )
+
+    def laws(self, names: Sequence[str] | None = None) -> Profile:
+        """The old name of `profile`."""
+        warn_renamed("ProfileFitter.laws", "ProfileFitter.profile")
+        return self.profile(names)
+
+
+class _Sample:
+    """The rows with the least keys of a stream: a sample that is drawn as it passes, whatever its blocks."""
+
+    def __init__(self, n_sparse: int, most: int) -> None:
+        self.most = most
+        self.keys = np.empty(0, dtype=np.uint64)
+        self.rows = scipy.sparse.csr_array((0, n_sparse))
+
+    def add(self, keys: NDArray[np.uint64], rows: Any) -> tuple[NDArray[np.bool_], NDArray[np.uint64], Any]:
+        """Take the rows that belong into the sample.
+
+        Returns
+        -------
+        entering : bool array (rows,)
+            Which are in it now.
+        keys, rows
+            Of those that left it.
+        """
+        every = np.concatenate([self.keys, keys])
+        inside = np.zeros(len(every), dtype=bool)
+        inside[np.argsort(every, kind="stable")[: self.most]] = True
+        staying, entering = inside[: len(self.keys)], inside[len(self.keys) :]
+        left = self.keys[~staying], self.rows[~staying]
+        if entering.any():
+            self.keys = np.concatenate([self.keys[staying], keys[entering]])
+            new = scipy.sparse.csr_array(rows[entering])
+            self.rows = scipy.sparse.vstack([self.rows[staying], new], format="csr")
+        return entering, *left
+
+
+def row_energies(rows: Any, mean: Floats) -> Floats:
+    """(x - mean)^2 per feature of each row of a sparse matrix, (rows,)."""
+    squares = np.asarray(rows.multiply(rows).sum(axis=1)).ravel() - 2 * (rows @ mean)
+    return (squares + mean @ mean) / rows.shape[1]
+
+
+def _mean_energy(moments: FeatureMoments, mean: Floats) -> float:
+    sums = moments.counts * moments.means
+    squares = float(np.sum(moments.scatters + sums * moments.means - 2 * sums * mean)) / moments.rows
+    return (squares + float(mean @ mean)) / len(mean)
+
+
+def _pack_rows(rows: Any) -> Any:
+    if rows is None:
+        return None
+    parts = {name: pack(getattr(rows, name)) for name in ("data", "indices", "indptr")}
+    return {"rows": rows.shape[0], **parts}
+
+
+def _unpack_rows(content: Any, n_sparse: int) -> Any:
+    """The rows of `_pack_rows`; any exception where they are none."""
+    if content is None:
+        return None
+    parts = tuple(unpack(content[part]) for part in ("data", "indices", "indptr"))
+    rows = scipy.sparse.csr_array(parts, shape=(content["rows"], n_sparse))
+    rows.check_format(full_check=True)
+    if rows.dtype.kind != "f" or not np.isfinite(rows.data).all():
+        raise ValueError("its rows hold what is no finite number")
+    return rows
+
+
+def _least(rows: Any) -> float:
+    return float(rows.data.min(initial=0.0))
+
+
+def _component_losses(fitted: Any, held_out: Any, mean: Floats) -> Floats:
+    """Squared error per feature of held-out rows, rebuilt from their first 0, 1, ... principal components.
+
+    By eigenvectors of the Gram matrix of the k rows fitted, (k, k): no matrix is (n_sparse, n_sparse).
+    """
+    rows, others = (part.toarray() - mean for part in (fitted, held_out))
+    power = float(np.einsum("ij,ij->", others, others))
+    losses = np.array([power])
+    if len(rows):
+        values, vectors = scipy.linalg.eigh(rows @ rows.T)
+        values, vectors = values[::-1], vectors[:, ::-1]
+        real = values > 1e-10 * values[0]
+        seen = np.einsum("ij,ij->j", *2 * [others @ rows.T @ vectors[:, real]]) / values[real]
+        losses = np.concatenate([losses, power - np.cumsum(seen)])
+    return np.maximum(losses, 0.0) / others.size

@@ -1,0 +1,89 @@
+"""How the file format .rug lays out its bytes; docs/format.md describes every one."""
+
+from __future__ import annotations
+
+import struct
+from hashlib import blake2b
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAGIC = b"\x89RUG\r\n\x1a\n"
+FORMAT, VERSION = "persianrug codes", 1
+LENGTH = struct.Struct("<Q")
+RECORD = struct.Struct("<4sIQ")
+CODE, DONE = b"CODE", b"DONE"
+SEAL = 16
+# A file may claim any size; no header is longer than this, and no chunk unless a single row is.
+MOST_HEADER = 1 << 28
+MOST_CHUNK = 1 << 26
+CHUNK = 1 << 20
+
+ALLOWED = "a file that compress wrote"
+
+
+class Layout:
+    """How rows of codes are written: floats, or the numbers of their levels in a few bits each."""
+
+    def __init__(
+        self, n_dense: int, dtype: str, bits: int | None, step: float, centre: NDArray[np.float64]
+    ) -> None:
+        self.n_dense, self.dtype, self.bits, self.step, self.centre = n_dense, np.dtype(dtype), bits, step, centre
+        width = 8 * self.dtype.itemsize if bits is None else bits
+        self.row_bytes = -(-n_dense * width // 8)
+
+    def pack(self, values: NDArray[Any]) -> bytes:
+        """Rows (rows, n_dense) as bytes."""
+        if self.bits is None:
+            with np.errstate(over="ignore"):
+                floats = np.ascontiguousarray(values, dtype=self.dtype)
+            if np.isinf(floats).any():
+                raise ValueError(f"codes hold numbers beyond {np.finfo(self.dtype).max:.3g}; allowed: up to that, "
+                                 f"or dtype float64")  # fmt: skip
+            return floats.tobytes()
+        levels = np.rint((values - self.centre) / self.step - 0.5) + 2 ** (self.bits - 1)
+        levels = levels.clip(0, 2**self.bits - 1).astype("<u2")
+        if self.bits in (8, 16):
+            return levels.astype(f"<u{self.bits // 8}").tobytes()
+        places = (levels[..., None] >> np.arange(self.bits, dtype=np.uint16)) & 1
+        flat = places.astype(np.uint8).reshape(len(levels), -1)
+        return np.packbits(flat, axis=1, bitorder="little").tobytes()
+
+    def unpack(self, content: bytes) -> NDArray[Any]:
+        """The rows of these bytes."""
+        if self.bits is None:
+            return (
+                np.frombuffer(content, dtype=self.dtype)
+                .reshape(-1, self.n_dense)
+                .astype(self.dtype.newbyteorder("="))
+            )
+        if self.bits in (8, 16):
+            levels = np.frombuffer(content, dtype=f"<u{self.bits // 8}").reshape(-1, self.n_dense)
+        else:
+            rows = np.frombuffer(content, dtype=np.uint8).reshape(-1, self.row_bytes)
+            places = np.unpackbits(rows, axis=1, count=self.n_dense * self.bits, bitorder="little")
+            weights = (1 << np.arange(self.bits)).astype(np.uint16)
+            levels = places.reshape(len(rows), self.n_dense, self.bits) @ weights
+        values = (levels - (2 ** (self.bits - 1) - 0.5)) * self.step + self.centre
+        return values.astype(self.dtype.newbyteorder("="))
+
+
+def checksum(*parts: bytes) -> bytes:
+    """BLAKE2b of parts, one after the other."""
+    found = blake2b(digest_size=SEAL)
+    for part in parts:
+        found.update(part)
+    return found.digest()
+
+
+def exactly(file: BinaryIO, size: int) -> bytes:
+    """So many bytes of a file or pipe, or what there is, read in steps: a claim alone takes no memory."""
+    parts = []
+    while size > 0:
+        part = file.read(min(size, CHUNK))
+        if not part:
+            break
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)

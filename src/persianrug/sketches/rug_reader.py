@@ -1,0 +1,303 @@
+"""Reads .rug files, without trust."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from persianrug._support import checks
+from persianrug._support.json import unpack
+from persianrug.sketches.codes import Codes, Mixture, digest
+from persianrug.sketches.rug_layout import (
+    ALLOWED,
+    CODE,
+    DONE,
+    FORMAT,
+    LENGTH,
+    MAGIC,
+    MOST_CHUNK,
+    MOST_HEADER,
+    RECORD,
+    SEAL,
+    VERSION,
+    Layout,
+    checksum,
+    exactly,
+)
+from persianrug.sketches.sketch import Sketch
+
+
+class RugReader:
+    """Reads a .rug file: `len`, rows by index or slice, and all of them in chunks.
+
+    Every chunk that is read has its checksum compared. A file that was cut off, as by a crash, or damaged, is open
+    for the rows before that; `problem` says what is wrong with the rest.
+
+    Parameters
+    ----------
+    path : path
+
+    Attributes
+    ----------
+    sketch : Sketch
+        Which made the codes, and reads them.
+    mixture : Mixture
+    bits : int or None
+    names : tuple of str, or None
+    plan : dict or None
+        What was expected of the codes, as `Plan.recipe`.
+    problem : str or None
+        What is wrong with the file after the rows that can be read.
+    cut_off : bool
+        Whether that is only that its end is missing.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, is none, is of another version, claims an impossible size or has a damaged header.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = path
+        target = Path(path)
+        if not target.is_file():
+            raise ValueError(f"rug file {path} is missing; allowed: {ALLOWED}")
+        try:
+            self._file: BinaryIO = target.open("rb")
+        except OSError as error:
+            raise ValueError(f"rug file {path} cannot be read: {error.strerror}; allowed: {ALLOWED}") from None
+        try:
+            self._open(target.stat().st_size)
+            self._scan(target.stat().st_size)
+        except BaseException:
+            self._file.close()
+            raise
+
+    @classmethod
+    def stream(cls, file: BinaryIO) -> Self:
+        """A reader of a pipe, whose rows come once, in `chunks`; errors as above."""
+        reader = cls.__new__(cls)
+        reader._path, reader._file = "-", file
+        reader._open(None)
+        reader._records = None
+        reader.problem, reader.cut_off = None, False
+        return reader
+
+    def _open(self, size: int | None) -> None:
+        """Read and check the header."""
+        start = exactly(self._file, len(MAGIC) + LENGTH.size)
+        if start[: len(MAGIC)] != MAGIC or len(start) < len(MAGIC) + LENGTH.size:
+            raise self._error("is no rug file")
+        (length,) = LENGTH.unpack(start[len(MAGIC) :])
+        if length > MOST_HEADER or (size is not None and len(start) + length + SEAL > size):
+            raise self._error(f"claims a header of {length} bytes, more than it can have")
+        text = exactly(self._file, length)
+        self._seal = exactly(self._file, SEAL)
+        if checksum(start, text) != self._seal:
+            raise self._error("is damaged: the checksum of its header does not fit")
+        self._end = len(start) + length + SEAL
+        try:
+            header = json.loads(text)
+            found = header.get("format"), header.get("version")
+            if found != (FORMAT, VERSION):
+                raise self._error(
+                    f"has format {found[0]}, version {found[1]}", f"format {FORMAT}, version {VERSION}"
+                )
+            self._read_header(header)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+            if str(error).startswith("rug file"):
+                raise
+            raise self._error(f"has a header of no codes: {' '.join(str(error).split())}") from None
+
+    def _read_header(self, header: dict[str, Any]) -> None:
+        recipe = header["recipe"]
+        source = {name: unpack(value) for name, value in recipe["source"].items()}
+        self.sketch = Sketch.from_recipe({**recipe, "source": source})
+        rug = self.sketch.rug
+        self.digest = digest(rug.recipe())
+        claimed = header["n_sparse"], header["n_dense"], header["digest"]
+        if self.sketch.source.n_sparse != rug.n_sparse or claimed != (rug.n_sparse, rug.n_dense, self.digest):
+            raise ValueError("its sizes do not fit its recipe")
+        self.mixture = Mixture(**header["mixture"])
+        self.bits: int | None = header["bits"]
+        if self.bits is not None:
+            checks.integer("bits", self.bits, 1, 16)
+        if self.bits not in (None, self.sketch.bits):
+            raise ValueError("its bits do not fit its recipe")
+        dtype = checks.one_of("dtype", header["dtype"], ("<f4", "<f8"))
+        centre = np.asarray(unpack(header["centre"]), dtype=np.float64)
+        if centre.shape != ((0,) if self.bits is None else (rug.n_dense,)):
+            raise ValueError("its centre has another size")
+        self._layout = Layout(rug.n_dense, dtype, self.bits, checks.finite("step", header["step"]), centre)
+        most = max(1, MOST_CHUNK // self._layout.row_bytes)
+        self.chunk_rows = checks.integer("chunk_rows", header["chunk_rows"], 1, most)
+        self.names = None if header["names"] is None else tuple(map(str, header["names"]))
+        if self.names is not None and len(self.names) != rug.n_sparse:
+            raise ValueError(f"it has {len(self.names)} names for {rug.n_sparse} features")
+        self.plan: dict[str, Any] | None = header["plan"]
+        if self.plan is not None:
+            for name in ("law", "loss"):
+                checks.not_negative(f"plan's {name}", self.plan[name])
+
+    def _scan(self, size: int) -> None:
+        """Find the records by their heads, up to the first that cannot be one."""
+        self._records: list[tuple[int, int, int]] | None = []
+        self._first: NDArray[np.int64]
+        count, place = 0, self._end
+        self.problem, self.cut_off = None, False
+        while True:
+            self._file.seek(place)
+            head = self._file.read(RECORD.size)
+            if len(head) < RECORD.size:
+                self.problem, self.cut_off = f"it is cut off after {count} rows", True
+                break
+            kind, rows, first = RECORD.unpack(head)
+            following = place + RECORD.size + rows * self._layout.row_bytes + SEAL
+            if kind == CODE and 1 <= rows <= self.chunk_rows and first == count:
+                if following > size:
+                    self.problem, self.cut_off = f"it is cut off after {count} rows", True
+                    break
+                self._records.append((place, rows, first))
+                count, place = count + rows, following
+            elif kind == DONE and rows == 0 and first == count:
+                seal = self._file.read(SEAL)
+                if len(seal) < SEAL:
+                    self.problem, self.cut_off = f"it is cut off after {count} rows", True
+                elif seal != checksum(self._seal, head):
+                    self.problem = "the checksum of its end does not fit"
+                elif following != size:
+                    self.problem = f"{size - following} bytes follow its end"
+                break
+            else:
+                self.problem = f"after {count} rows there is no chunk"
+                break
+        if self.cut_off and self._ends_well(size):
+            # What claims to go beyond the end of a file that has its end is no chunk.
+            self.problem, self.cut_off = f"after {count} rows there is no chunk", False
+        self._end, self._count = place, count
+        self._first = np.array([first for _, _, first in self._records], dtype=np.int64)
+
+    def _ends_well(self, size: int) -> bool:
+        """Whether the file's last bytes are the record of an end."""
+        self._file.seek(max(0, size - RECORD.size - SEAL))
+        end = self._file.read()
+        head, seal = end[: RECORD.size], end[RECORD.size :]
+        return end.startswith(DONE) and seal == checksum(self._seal, head)
+
+    def __len__(self) -> int:
+        """How many rows can be read."""
+        if self._records is None:
+            raise TypeError("a pipe has no length; allowed: chunks()")
+        return self._count
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the values."""
+        return self._layout.dtype.newbyteorder("=")
+
+    @property
+    def chunk_count(self) -> int:
+        """How many chunks these are in."""
+        return len(self._first)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __getitem__(self, rows: int | slice) -> Codes:
+        """Codes of one row, or of a slice of rows; only their chunks are read.
+
+        Raises
+        ------
+        ValueError
+            If a chunk of theirs is damaged, or a row that was asked for cannot be read.
+        """
+        if self._records is None:
+            raise TypeError("a pipe is read in order; allowed: chunks()")
+        if isinstance(rows, slice):
+            wanted = range(self._count)[rows]
+        else:
+            try:
+                wanted = range(self._count)[rows : rows + 1 or None] if -self._count <= rows else range(0)
+            except TypeError:
+                raise ValueError(f"rows is {rows!r}; allowed: an integer or a slice") from None
+            if not len(wanted):
+                raise IndexError(
+                    f"row is {rows}; allowed: up to {self._count - 1}, as can be read of {self._path}"
+                )
+        if not len(wanted):
+            return self._codes(np.empty((0, self._layout.n_dense), self._layout.dtype.newbyteorder("=")))
+        low, high = min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1])
+        start, stop = np.searchsorted(self._first, [low, high], side="right")
+        records = self._records[start - 1 : stop]
+        values = np.concatenate([self._chunk(*record) for record in records])
+        return self._codes(values[np.asarray(wanted) - records[0][2]])
+
+    def chunks(self) -> Iterator[Codes]:
+        """All rows that can be read, in chunks; a pipe must come to its end.
+
+        Raises
+        ------
+        ValueError
+            If a chunk is damaged, or a pipe is cut off.
+        """
+        if self._records is not None:
+            for record in self._records:
+                yield self._codes(self._chunk(*record))
+            return
+        count = 0
+        while True:
+            head = exactly(self._file, RECORD.size)
+            if len(head) < RECORD.size:
+                raise self._error(f"is cut off after {count} rows")
+            kind, rows, first = RECORD.unpack(head)
+            code = kind == CODE and 1 <= rows <= self.chunk_rows and first == count
+            if not code and not (kind == DONE and rows == 0 and first == count):
+                raise self._error(f"is damaged: after {count} rows there is no chunk")
+            content = exactly(self._file, rows * self._layout.row_bytes + SEAL)
+            values = self._checked(head, content, rows, first)
+            if not code:
+                if self._file.read(1):
+                    raise self._error("is damaged: more follows its end")
+                return
+            yield self._codes(values)
+            count += rows
+
+    def verify(self) -> int:
+        """Read all chunks and compare all checksums; the number of rows.
+
+        Raises
+        ------
+        ValueError
+            If anything is wrong.
+        """
+        rows = sum(len(codes) for codes in self.chunks())
+        if self.problem is not None:
+            raise self._error(f"is damaged: {self.problem}")
+        return rows
+
+    def _chunk(self, place: int, rows: int, first: int) -> NDArray[Any]:
+        self._file.seek(place)
+        head = self._file.read(RECORD.size)
+        return self._checked(head, self._file.read(rows * self._layout.row_bytes + SEAL), rows, first)
+
+    def _checked(self, head: bytes, content: bytes, rows: int, first: int) -> NDArray[Any]:
+        whole = len(content) == rows * self._layout.row_bytes + SEAL
+        body, seal = content[:-SEAL], content[-SEAL:]
+        if not whole or checksum(self._seal, head, body) != seal:
+            raise self._error(f"is damaged: the checksum of rows {first} to {first + rows} does not fit")
+        return self._layout.unpack(body)
+
+    def _codes(self, values: NDArray[Any]) -> Codes:
+        return Codes(values, self.sketch.rug, self.mixture, self.bits)
+
+    def _error(self, what: str, allowed: str = ALLOWED) -> ValueError:
+        return ValueError(f"rug file {self._path} {what}; allowed: {allowed}")

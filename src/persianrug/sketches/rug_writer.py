@@ -1,0 +1,228 @@
+"""Writes .rug files, chunk by chunk."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from persianrug._support import checks
+from persianrug._support.json import pack
+from persianrug.sketches.codes import Codes, Mixture, digest
+from persianrug.sketches.plan import Plan
+from persianrug.sketches.rug_layout import (
+    ALLOWED,
+    CHUNK,
+    CODE,
+    DONE,
+    FORMAT,
+    LENGTH,
+    MAGIC,
+    MOST_CHUNK,
+    MOST_HEADER,
+    RECORD,
+    VERSION,
+    Layout,
+    checksum,
+)
+from persianrug.sketches.rug_reader import RugReader
+from persianrug.sketches.sketch import Sketch
+
+
+class RugWriter:
+    """Writes codes to a .rug file, chunk by chunk: a process that dies leaves all whole chunks readable.
+
+    Use it as a context manager; the file is complete once that ends without an error.
+
+    Parameters
+    ----------
+    file : path, or binary file open for writing
+        A path must be new; `append` goes on with a file that is there.
+    sketch : Sketch
+        Of which the codes are.
+    mixture : Mixture, optional
+        What rows are the sum of; by default they are as the sketch encodes them.
+    dtype : "float32" or "float64"
+        Of values, where they are not rounded.
+    plan : Plan, optional
+        Kept in the header, for what is expected of the codes.
+    names : tuple of str, optional
+        Of the features.
+    chunk_rows : int >= 1, optional
+        Rows of a chunk; by default what makes a MiB.
+
+    Raises
+    ------
+    ValueError
+        If the path exists or its folder is missing, or a parameter is out of its range.
+    """
+
+    def __init__(
+        self,
+        file: str | os.PathLike[str] | BinaryIO,
+        sketch: Sketch,
+        *,
+        mixture: Mixture | None = None,
+        dtype: str = "float32",
+        plan: Plan | None = None,
+        names: tuple[str, ...] | None = None,
+        chunk_rows: int | None = None,
+    ) -> None:
+        checks.one_of("dtype", dtype, ("float32", "float64"))
+        self.mixture = sketch.mixture if mixture is None else mixture
+        self._bits = sketch.bits if self.mixture == sketch.mixture else None
+        if sketch.decoder == "topk":
+            # Its features are alike, and a file says how each is distributed.
+            raise ValueError("decoder is 'topk'; allowed in a file: the others")
+        recipe = sketch.recipe()
+        self._digest = digest(recipe["encoder"])
+        # With as many numbers as there are features, so that no small file makes a large array.
+        source = sketch.source.repeated(sketch.rug.n_sparse).recipe()
+        layout = Layout(
+            sketch.rug.n_dense,
+            {"float32": "<f4", "float64": "<f8"}[dtype],
+            self._bits,
+            sketch.quantiser.step if self._bits and sketch.quantiser else 0.0,
+            sketch.mean_code if self._bits else np.zeros(0),
+        )
+        self._layout = layout
+        if chunk_rows is None:
+            chunk_rows = max(1, CHUNK // layout.row_bytes)
+        self.chunk_rows = checks.integer("chunk_rows", chunk_rows, 1, max(1, MOST_CHUNK // layout.row_bytes))
+        header = {
+            "format": FORMAT,
+            "version": VERSION,
+            "n_sparse": sketch.rug.n_sparse,
+            "n_dense": layout.n_dense,
+            "dtype": layout.dtype.str,
+            "bits": layout.bits,
+            "step": layout.step,
+            "centre": pack(layout.centre),
+            "chunk_rows": self.chunk_rows,
+            "mixture": self.mixture.recipe(),
+            "recipe": {**recipe, "source": {name: pack(value) for name, value in source.items()}},
+            "digest": self._digest,
+            "names": None if names is None else list(names),
+            "plan": None if plan is None else plan.recipe(),
+        }
+        text = json.dumps(header).encode()
+        if len(text) > MOST_HEADER:
+            raise ValueError(f"the header takes {len(text)} bytes; allowed: up to {MOST_HEADER}")
+        start = MAGIC + LENGTH.pack(len(text)) + text
+        self._seal = checksum(start)
+        self._own = isinstance(file, str | os.PathLike)
+        if isinstance(file, str | os.PathLike):
+            if Path(file).exists():
+                raise ValueError(f"file {file} exists; allowed: a new file, or RugWriter.append")
+            if not Path(file).resolve().parent.is_dir():
+                raise ValueError(f"folder {Path(file).resolve().parent} is missing; allowed: an existing folder")
+            self._file: BinaryIO = Path(file).open("xb")  # noqa: SIM115
+        else:
+            self._file = file
+        self._pending: list[NDArray[Any]] = []
+        self._waiting = 0
+        self._closed = False
+        self.count = 0
+        self._file.write(start + self._seal)
+        self._file.flush()
+
+    @classmethod
+    def append(cls, path: str | os.PathLike[str]) -> Self:
+        """A writer that goes on with a file, after its last whole chunk.
+
+        Raises
+        ------
+        ValueError
+            If the file cannot be read, or is damaged before its end.
+        """
+        with RugReader(path) as reader:
+            if reader.problem is not None and not reader.cut_off:
+                raise ValueError(f"rug file {path} is damaged: {reader.problem}; allowed: {ALLOWED}")
+            # A chunk that the system never stored has its length, and no more.
+            if len(reader):
+                _ = reader[-1]
+            writer = cls.__new__(cls)
+            writer.mixture, writer._bits, writer._layout = reader.mixture, reader.bits, reader._layout
+            writer.chunk_rows, writer._seal, writer.count = reader.chunk_rows, reader._seal, len(reader)
+            writer._digest = reader.digest
+            writer._pending, writer._waiting, writer._own, writer._closed = [], 0, True, False
+            end = reader._end
+        try:
+            writer._file = Path(path).open("r+b")  # noqa: SIM115
+        except OSError as error:
+            raise ValueError(
+                f"rug file {path} cannot be written: {error.strerror}; allowed: a writable file"
+            ) from None
+        writer._file.truncate(end)
+        writer._file.seek(end)
+        return writer
+
+    def write(self, codes: Codes) -> None:
+        """Add rows of codes to those that the next chunks are made of.
+
+        Raises
+        ------
+        ValueError
+            If the codes are of another rug, sum or rounding, or have entries missing where entries are rounded.
+        """
+        if codes.digest != self._digest:
+            raise ValueError(f"codes are of {codes.encoder}; allowed: codes of the rug that the file is of")
+        if not codes.mixture.agrees(self.mixture) or codes.bits != self._bits:
+            raise ValueError(f"codes are {codes!r} of {codes.mixture}; allowed in this file: {self.mixture}, "
+                             f"bits {self._bits}")  # fmt: skip
+        values = np.asarray(codes)
+        if self._bits is not None and np.isnan(values).any():
+            raise ValueError("codes have entries missing; allowed where entries are rounded: whole codes")
+        # Copied, since the caller may use its array again.
+        self._pending.append(np.array(values))
+        self._waiting += len(values)
+        if self._waiting >= self.chunk_rows:
+            rows = np.concatenate(self._pending)
+            whole = len(rows) - len(rows) % self.chunk_rows
+            for start in range(0, whole, self.chunk_rows):
+                self._record(rows[start : start + self.chunk_rows])
+            self._pending, self._waiting = [rows[whole:].copy()], len(rows) - whole
+
+    def flush(self) -> None:
+        """Write all rows so far, in a chunk that may be short, and have the system store them."""
+        self._write_pending()
+        if self._own:
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Write what is left, and the end; a second time is of no effect."""
+        if self._closed:
+            return
+        self._closed = True
+        self._write_pending()
+        self._seal_record(RECORD.pack(DONE, 0, self.count))
+        if self._own:
+            self.flush()
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        elif self._own:
+            self._file.close()
+
+    def _write_pending(self) -> None:
+        if self._waiting:
+            self._record(np.concatenate(self._pending))
+            self._pending, self._waiting = [], 0
+
+    def _record(self, rows: NDArray[Any]) -> None:
+        self._seal_record(RECORD.pack(CODE, len(rows), self.count) + self._layout.pack(rows))
+        self.count += len(rows)
+
+    def _seal_record(self, content: bytes) -> None:
+        # At once, so that a process that dies leaves a whole record or a part of it, and nothing after that.
+        self._file.write(content + checksum(self._seal, content))
+        self._file.flush()

@@ -1,0 +1,30 @@
+"""Sources: how data is distributed, and what a noisy look at it tells."""
+
+from persianrug.sources.atoms import Empirical, SparseConstant
+from persianrug.sources.base import Each, Source
+from persianrug.sources.exponential import SparseExponential
+from persianrug.sources.moments import FeatureMoments
+from persianrug.sources.normal import SparseGaussian, SparseHalfNormal, SparseTruncatedNormal
+from persianrug.sources.rates import zipf_rates
+from persianrug.sources.registry import SOURCES, from_recipe
+from persianrug.sources.rows import read_rows
+from persianrug.sources.sums import sum_of
+from persianrug.sources.uniform import SparseUniform
+
+__all__ = [
+    "SOURCES",
+    "Each",
+    "Empirical",
+    "FeatureMoments",
+    "Source",
+    "SparseConstant",
+    "SparseExponential",
+    "SparseGaussian",
+    "SparseHalfNormal",
+    "SparseTruncatedNormal",
+    "SparseUniform",
+    "from_recipe",
+    "read_rows",
+    "sum_of",
+    "zipf_rates",
+]

@@ -1,0 +1,57 @@
+"""docs/sketches.md: its commands, run one after the other, print what it says they print."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"<!-- run -->\n```(python)?\n(.*?)```(?:\n```\n(.*?)```)?", re.DOTALL)
+STEPS = [match.groups() for match in BLOCK.finditer((ROOT / "docs" / "sketches.md").read_text())]
+NUMBER = re.compile(r"[-+]?\d[\d.]*(?:e[-+]?\d+)?")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tutorial")
+    shutil.copy(ROOT / "examples" / "data" / "pbmc68k_reduced.npz", folder / "cells.npz")
+    return folder
+
+
+def alike(said, printed):
+    """Whether words are the same and numbers nearly: processors round differently, and a cell more may be lost."""
+    if NUMBER.sub("#", said).split() != NUMBER.sub("#", printed).split():
+        return False
+    pairs = zip(NUMBER.findall(said), NUMBER.findall(printed), strict=True)
+    return all(float(one) == pytest.approx(float(other), rel=0.1, abs=0.05) for one, other in pairs)
+
+
+def test_the_tutorial_has_its_steps():
+    assert len(STEPS) == 8
+    assert [step[0] for step in STEPS].count("python") == 1
+
+
+# In order, since each needs what those before have written; on one worker, for they share a folder.
+@pytest.mark.xdist_group("tutorial")
+def test_every_step_prints_what_it_says(folder, command_environment):
+    for language, text, after in STEPS:
+        if language == "python":
+            command, said = [sys.executable, "-W", "error::DeprecationWarning", "-c", text], after
+        else:
+            line, _, said = text.partition("\n")
+            assert line.startswith("$ persianrug ")
+            command = [sys.executable, "-m", "persianrug", *line.removeprefix("$ persianrug ").split()]
+        result = subprocess.run(
+            command, cwd=folder, env=command_environment, timeout=300, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0, result.stderr
+        assert alike(said, result.stdout), f"{command}\nsaid:\n{said}\nprinted:\n{result.stdout}"
+
+
+def test_alike_tells_them_apart():
+    assert alike("a 0.0193 b", "a 0.0195 b")
+    assert not alike("a 0.5 b", "a 0.7 b")
+    assert not alike("a 1 b", "a 1 c")

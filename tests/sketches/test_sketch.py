@@ -1,0 +1,546 @@
+"""Sketches: their laws against measurement for rows, sums, differences, rounded and missing entries."""
+
+import json
+import math
+import pickle
+
+import numpy as np
+import pytest
+import scipy.sparse
+import torch
+
+import persianrug as pr
+from persianrug.channel import best_quantiser, normal_quantiser
+from persianrug.sources import sum_of
+from tests.conftest import EVERY_SOURCE
+
+SOURCES = {
+    "one-sided": lambda n, p: pr.SparseTruncatedNormal(pr.zipf_rates(n, p), 0.5, 1.0),
+    "signed": lambda n, p: pr.SparseGaussian(pr.zipf_rates(n, p), 1.0),
+}
+DECODERS = {"one-sided": ["linear", "relu", "bayes", "oamp"], "signed": ["linear", "bayes", "oamp"]}
+KINDS = [(kind, decoder) for kind, decoders in DECODERS.items() for decoder in decoders]
+
+
+def rows_of(source, rows, n_sparse, seed=0, dtype=torch.float64):
+    return source.sample(rows, n_sparse, seed=seed, dtype=dtype).numpy()
+
+
+def law_of(sketch, mixture, kept=None):
+    """The law by which a sketch decodes codes of a mixture."""
+    source = sketch.source
+    if not mixture.single:
+        source = sum_of(source, mixture.terms, mixture.weight, mixture.power, signed=mixture.signed)
+    return sketch._model(mixture, kept or sketch.rug.n_dense).law(source)
+
+
+def agrees(sketch, codes, rows, allowed, kept=None):
+    """Whether what rows lose is what the law says, within 4 standard errors and a share for a finite n."""
+    losses = np.square(sketch.decode(codes) - rows).mean(axis=1)
+    law = law_of(sketch, codes.mixture, kept)
+    error = 4 * losses.std(ddof=1) / math.sqrt(len(losses)) + allowed * law
+    # What is recovered is recovered.
+    scale = np.square(rows).mean()
+    if law < 1e-9 * scale:
+        # Of so few numbers some rows have more active features than can be.
+        assert (losses < 1e-8 * scale).mean() > 0.9
+    else:
+        assert losses.mean() == pytest.approx(law, abs=error)
+
+
+class TestLaws:
+    @pytest.mark.parametrize("n", [512, 765])
+    @pytest.mark.parametrize(("kind", "decoder"), KINDS)
+    def test_rows_sums_differences_and_multiples(self, kind, decoder, n):
+        source = SOURCES[kind](n, 0.03)
+        sketch = pr.Sketch(source, pr.Rug.of_ratio(n, 0.25), decoder=decoder)
+        x, y, z = (rows_of(source, 120, n, seed) for seed in range(3))
+        a, b, c = map(sketch.encode, (x, y, z))
+        # To 1 / n_dense, and the shape of the sums' amplitudes.
+        agrees(sketch, a, x, 0.02)
+        agrees(sketch, a + b + c, x + y + z, 0.05)
+        if n == 512:
+            agrees(sketch, a + b, x + y, 0.05)
+            agrees(sketch, 3 * a, 3 * x, 0.05)
+            agrees(sketch, -0.5 * a, -0.5 * x, 0.05)
+        # Of numbers around 1 the difference has two humps, which a normal law knows nothing of: up to 25%.
+        agrees(sketch, a - b, x - y, 0.05 if decoder == "linear" or kind == "signed" else 0.25)
+
+    @pytest.mark.parametrize("n", [512, 765])
+    @pytest.mark.parametrize(("kind", "decoder"), KINDS)
+    def test_missing_entries(self, kind, decoder, n):
+        source = SOURCES[kind](n, 0.03)
+        sketch = pr.Sketch(source, pr.Rug.of_ratio(n, 0.25), decoder=decoder)
+        x, y = (rows_of(source, 120, n, seed) for seed in (0, 1))
+        k = sketch.rug.n_dense
+        step = round(0.02 * k)
+        for share in (0.1, 0.3):
+            lost = round(share * k)
+            kept = k - round(lost / step) * step
+            agrees(sketch, sketch.encode(x).erase(share), x, 0.06, kept)
+        agrees(sketch, (sketch.encode(x) + sketch.encode(y)).erase(0.3), x + y, 0.06, kept)
+
+    @pytest.mark.parametrize("bits", [4, 8, 12])
+    @pytest.mark.parametrize(("kind", "decoder"), KINDS)
+    def test_rounded_entries(self, kind, decoder, bits):
+        n = 765 if bits == 8 else 512
+        source = SOURCES[kind](n, 0.03)
+        sketch = pr.Sketch(source, pr.Rug.of_ratio(n, 0.3), bits, decoder)
+        x, y = (rows_of(source, 150, n, seed) for seed in (0, 1))
+        a, b = sketch.encode(x), sketch.encode(y)
+        # Above the threshold what oamp loses is what rounding left, whose size differs from row to row.
+        agrees(sketch, a, x, 0.1 if decoder == "oamp" else 0.03)
+        agrees(sketch, a + b, x + y, 0.1 if decoder == "oamp" else 0.05)
+
+    @pytest.mark.parametrize("kind", SOURCES)
+    def test_oamp_below_its_threshold(self, kind):
+        n = 1024
+        source = SOURCES[kind](n, 0.05)
+        sketch = pr.Sketch(source, pr.Rug.of_ratio(n, 0.08), decoder="oamp")
+        x = rows_of(source, 150, n)
+        assert law_of(sketch, pr.Mixture()) > 1e-3
+        agrees(sketch, sketch.encode(x), x, 0.1)
+
+    @pytest.mark.parametrize("bits", [None, 4])
+    @pytest.mark.parametrize(("kind", "decoder"), KINDS)
+    def test_the_law_on_rows(self, kind, decoder, bits):
+        # Whatever amplitudes they have: here they are not those of the source, and rows differ in their number.
+        n = 512
+        source = SOURCES[kind](n, 0.04)
+        sketch = pr.Sketch(
+            source, pr.Rug.of_ratio(n, 0.12 if decoder == "oamp" and bits is None else 0.3), bits, decoder
+        )
+        rng = np.random.default_rng(0)
+        # Rounding is made for the energies of the source, and what is far beyond them is cut.
+        x = rows_of(source, 150, n) ** 2 * rng.choice([0.5, 1.0, 1.5], (150, 1)) if bits is None else (
+            rows_of(source, 150, n) * rng.choice([0.6, 0.8, 1.0], (150, 1))
+        )  # fmt: skip
+        losses = np.square(sketch.decode(sketch.encode(x)) - x).mean(axis=1)
+        law = sketch.law_on(x)
+        stderr = losses.std(ddof=1) / math.sqrt(len(losses))
+        assert law == pytest.approx(losses.mean(), abs=3 * stderr + (0.1 if decoder == "oamp" else 0.04) * law)
+        assert law == sketch.law_on(x)
+        assert law == pytest.approx(sketch.law_on(scipy.sparse.csr_array(x)), rel=1e-9)
+        assert law == pytest.approx(sketch.law_on(x, seed=1), abs=3 * stderr)
+        with pytest.raises(ValueError, match="rows has shape"):
+            sketch.law_on(x[:, :5])
+
+    def test_the_law_on_rows_of_the_source_is_the_law(self):
+        for kind, decoder in KINDS:
+            if decoder in ("linear", "bayes"):
+                # It knows nothing of how this rug's strongest features meet, which the law does.
+                source = SOURCES[kind](1024, 0.05)
+                sketch = pr.Sketch(source, pr.Rug(1024, 256), 6, decoder)
+                assert sketch.law_on(rows_of(source, 400, 1024)) == pytest.approx(sketch.law(), rel=0.06)
+
+    def test_every_bit_is_of_use_and_12_are_like_floats(self):
+        source = SOURCES["one-sided"](256, 0.03)
+        laws = [pr.Sketch(source, pr.Rug(256, 64), bits).law() for bits in (1, 2, 4, 8, 12, None)]
+        assert (np.diff(laws) < 0).all()
+        assert laws[-2] == pytest.approx(laws[-1], rel=1e-5)
+
+    def test_the_law_is_the_mean_of_the_losses(self):
+        for kind, decoder in KINDS:
+            source = SOURCES[kind](256, 0.05)
+            sketch = pr.Sketch(source, pr.Rug(256, 64), 6, decoder)
+            losses = sketch.losses()
+            assert losses.shape == (256,)
+            assert losses.mean() == pytest.approx(sketch.law(), rel=1e-6)
+            # Features that are often active lose more.
+            assert losses[:16].mean() > losses[-64:].mean()
+
+    @pytest.mark.parametrize("n", [2, 3, 16, 21])
+    @pytest.mark.parametrize("kind", SOURCES)
+    def test_as_many_numbers_as_features_lose_nothing(self, kind, n):
+        source = SOURCES[kind](n, 0.4)
+        x, y = (rows_of(source, 20, n, seed) for seed in (0, 1))
+        for decoder in DECODERS[kind]:
+            sketch = pr.Sketch(source, pr.Rug(n, n), decoder=decoder)
+            assert sketch.law() < 1e-12
+            a, b = sketch.encode(x), sketch.encode(y)
+            assert sketch.decode(a) == pytest.approx(x, abs=1e-6)
+            assert sketch.decode(a - 2 * b) == pytest.approx(x - 2 * y, abs=1e-5)
+
+    @pytest.mark.parametrize("decoder", DECODERS["one-sided"])
+    @pytest.mark.parametrize("bits", [None, 1, 8])
+    def test_the_least_codes(self, decoder, bits):
+        # One number for two features, and for many.
+        for n in (2, 3, 64):
+            source = SOURCES["one-sided"](n, 0.4)
+            sketch = pr.Sketch(source, pr.Rug(n, 1), bits, decoder)
+            x = rows_of(source, 30, n)
+            codes = sketch.encode(x)
+            for some in (codes, codes + codes, codes - codes, codes.erase(1.0)):
+                x_hat = sketch.decode(some)
+                assert x_hat.shape == x.shape
+                assert np.isfinite(x_hat).all()
+
+
+class TestSums:
+    @pytest.mark.parametrize("name", EVERY_SOURCE)
+    @pytest.mark.parametrize("p", [0.05, 0.6, 1.0])
+    @pytest.mark.parametrize(
+        "factors", [(1.0, 1.0), (1.0, 1.0, 1.0), (2.0, 0.5), (1.0, -1.0), (-3.0,), (1.0, -2.0)]
+    )
+    def test_moments_and_rate_are_those_of_samples(self, name, p, factors):
+        source = EVERY_SOURCE[name](p)
+        total = sum_of(
+            source,
+            len(factors), sum(factors), sum(c**2 for c in factors), signed=min(factors) < 0
+        )  # fmt: skip
+        # Exactly.
+        assert total.p == pytest.approx(1 - (1 - p) ** len(factors), rel=1e-12)
+        size = abs(sum(factors)) * source.second_moment**0.5 + source.variance**0.5
+        assert total.mean == pytest.approx(sum(factors) * source.mean, rel=1e-6, abs=1e-6 * size)
+        expected = sum(c**2 for c in factors) * source.variance
+        amplitude = total.mean / total.p
+        spread = math.sqrt(max(expected / total.p - (1 - total.p) * amplitude**2, 0))
+        if not total.signed and spread > 0.99 * amplitude:
+            # A normal law that is cut at 0 is no wider than an exponential.
+            assert 0.7 * expected < total.variance < expected
+            return
+        assert total.variance == pytest.approx(expected, rel=1e-4, abs=1e-7 * total.second_moment + 1e-12)
+        rows = sum(c * rows_of(source, 4000, 16, seed) for seed, c in enumerate(factors))
+        count = rows.size
+        assert rows.mean() == pytest.approx(total.mean, abs=4.5 * rows.std() / math.sqrt(count) + 1e-9)
+        gaps = np.square(rows - total.mean)
+        assert gaps.mean() == pytest.approx(
+            total.variance, abs=4.5 * gaps.std() / math.sqrt(count) + 1e-6 * size**2 + 1e-30
+        )
+        if name not in ("constant", "empirical"):
+            # Others may cancel.
+            active = (rows != 0).mean()
+            assert active == pytest.approx(total.p, abs=4.5 * math.sqrt(total.p * (1 - total.p) / count) + 1e-12)
+        assert total.signed == (source.signed or min(factors) < 0)
+        if not total.signed:
+            assert (rows_of(total, 100, 16) >= 0).all()
+
+    def test_features_that_differ(self):
+        n = 64
+        source = pr.SparseTruncatedNormal(pr.zipf_rates(n, 0.3), np.linspace(0.2, 1, n), np.linspace(1, 3, n))
+        total = sum_of(source, 3, 2.0, 1.5, signed=False)
+        assert total.n_sparse == n
+        assert total.p == pytest.approx(1 - (1 - source.p) ** 3, rel=1e-12)
+        assert total.mean == pytest.approx(2 * source.mean, rel=1e-6)
+        assert total.variance == pytest.approx(1.5 * source.variance, rel=1e-4)
+        for feature in (0, 5, 63):
+            one = sum_of(source.at(feature), 3, 2.0, 1.5, signed=False)
+            assert (one.mean, one.variance) == pytest.approx(
+                (total.mean[feature], total.variance[feature]), rel=1e-9
+            )
+
+    def test_rare_features_keep_their_digits(self):
+        source = pr.SparseGaussian(1e-20, 1.0, 2.0)
+        total = sum_of(source, 2, 2.0, 2.0, signed=False)
+        assert total.p == pytest.approx(2e-20, rel=1e-12)
+        assert total.mean == pytest.approx(4e-20, rel=1e-9)
+        assert total.variance == pytest.approx(2 * source.variance, rel=1e-9)
+
+
+class TestFeaturesOfBothShapes:
+    """Normal laws that are cut near their centre, and such that are cut far above it, in one source."""
+
+    def test_each_is_read_as_alone(self):
+        loc = np.array([1.0, -4.0, 0.5, -4.0, 2.0, -6.0])
+        rng = np.random.default_rng(0)
+        y = torch.from_numpy(rng.normal(size=(50, 6)) + 0.5)
+        for far in ([1], [1, 3], [1, 3, 5], [0, 1, 2, 3, 4, 5], []):
+            chosen = np.array([value if i in far or value > 0 else 1.0 for i, value in enumerate(loc)])
+            source = pr.SparseTruncatedNormal(np.linspace(0.1, 0.6, 6), np.linspace(0.5, 1.5, 6), chosen)
+            for sigma in (0.05, 0.7):
+                mean, variance = source.posterior(y, sigma)
+                for feature in range(6):
+                    one = source.at(feature).posterior(y[:, feature : feature + 1], sigma)
+                    assert torch.allclose(mean[:, feature], one[0][:, 0], rtol=1e-9, atol=1e-12)
+                    assert torch.allclose(variance[:, feature], one[1][:, 0], rtol=1e-9, atol=1e-12)
+
+
+class TestRounding:
+    @pytest.mark.parametrize("bits", [1, 2, 4, 6, 8, 12])
+    @pytest.mark.parametrize(("kind", "p"), [("one-sided", 0.01), ("one-sided", 0.1), ("signed", 0.01)])
+    def test_the_error_has_the_variance_it_is_said_to_have(self, kind, p, bits):
+        # Of these few active features the energy of a row varies by much.
+        n = 512
+        source = SOURCES[kind](n, p)
+        rug = pr.Rug(n, 128)
+        sketch = pr.Sketch(source, rug, bits)
+        x = rows_of(source, 2000, n)
+        z, rounded = rug.encode(x), np.asarray(sketch.encode(x))
+        error = rounded - z
+        per_row = np.square(error).mean(axis=1)
+        stderr = per_row.std(ddof=1) / math.sqrt(len(per_row))
+        # Sums of few features reach less far than normal entries, of which more are cut.
+        variance = sketch.quantiser.variance
+        assert (0.8 if p < 0.1 else 0.9) * variance - 4 * stderr < per_row.mean() < 1.02 * variance + 4 * stderr
+        centred = z - sketch.mean_code
+        correlation = (error * centred).mean() / np.square(centred).mean()
+        assert abs(correlation) < 0.05
+        assert sketch.encode(x).mixture == pr.Mixture(noise=sketch.quantiser.variance)
+
+    def test_levels(self):
+        source = SOURCES["one-sided"](256, 0.05)
+        for bits in (1, 3, 8):
+            sketch = pr.Sketch(source, pr.Rug(256, 64), bits)
+            places = (
+                np.asarray(sketch.encode(rows_of(source, 200, 256))) - sketch.mean_code
+            ) / sketch.quantiser.step
+            assert places - 0.5 == pytest.approx(np.rint(places - 0.5), abs=1e-9)
+            assert np.abs(places).max() <= 2 ** (bits - 1) - 0.5 + 1e-9
+            assert len(np.unique(np.rint(places - 0.5))) <= 2**bits
+
+    @pytest.mark.parametrize("bits", [1, 2, 4, 8])
+    def test_of_normal_entries_it_is_the_normal_one(self, bits):
+        one, other = best_quantiser(bits, np.ones(2), np.array([0.25, 0.75])), normal_quantiser(bits)
+        assert (one.variance, one.step) == pytest.approx((other.variance, other.step), rel=1e-6)
+        # Of two levels the border is all that matters.
+        assert bits == 1 or one.cell == pytest.approx(other.cell, rel=1e-6)
+
+    @pytest.mark.parametrize("bits", [1, 2, 4, 8])
+    def test_of_a_mixture(self, bits):
+        sigma, weights = np.array([0.5, 1.0, 2.0]), np.array([0.4, 0.5, 0.1])
+        sigma = sigma / math.sqrt(weights @ sigma**2)
+        best = best_quantiser(bits, sigma, weights)
+        rng = np.random.default_rng(0)
+        x = torch.from_numpy(rng.choice(sigma, 400_000, p=weights) * rng.normal(size=400_000))
+
+        def error(quantiser):
+            return (quantiser.round(x, 0.0) - x).numpy()
+
+        found = error(best)
+        assert np.square(found).mean() == pytest.approx(
+            best.variance, abs=4.5 * np.square(found).std() / 632 + 1e-9
+        )
+        assert (found * x.numpy()).mean() == pytest.approx(0, abs=4.5 * (found * x.numpy()).std() / 632)
+        # Better than the one for normal entries, whose gain for this mixture is not 1.
+        rounded = normal_quantiser(bits).round(x, 0.0)
+        gain = float((rounded * x).mean() / x.square().mean())
+        assert best.variance <= float((rounded / gain - x).square().mean()) * 1.01
+
+    def test_scaled(self):
+        one = best_quantiser(4, np.array([1.0]), np.array([1.0]))
+        large = one.scaled(10.0)
+        x = torch.linspace(-3, 3, 100, dtype=torch.float64)
+        assert torch.allclose(large.round(10 * x + 5, 5.0), 10 * one.round(x, 0.0) + 5)
+        assert large.variance == pytest.approx(100 * one.variance)
+
+
+class TestDecoding:
+    @pytest.mark.parametrize("decoder", ["linear", "bayes", "oamp"])
+    def test_of_nothing_comes_the_mean(self, decoder):
+        source = SOURCES["one-sided"](128, 0.1)
+        sketch = pr.Sketch(source, pr.Rug(128, 32), decoder=decoder)
+        codes = sketch.encode(rows_of(source, 6, 128))
+        mask = np.zeros((6, 32), dtype=bool)
+        mask[[1, 4]] = True
+        x_hat = sketch.decode(codes.erase(mask))
+        assert x_hat[[1, 4]] == pytest.approx(np.tile(source.mean, (2, 1)), rel=1e-12)
+        assert np.array_equal(x_hat[[0, 2, 3, 5]], sketch.decode(codes[[0, 2, 3, 5]]))
+        twice = sketch.decode((codes + codes).erase(1.0))
+        assert twice == pytest.approx(np.tile(2 * source.mean, (6, 1)), rel=1e-12)
+        # Of a source of one number too.
+        alike = pr.Sketch(pr.SparseUniform(0.2), pr.Rug(128, 32), decoder=decoder)
+        lost = alike.encode(rows_of(pr.SparseUniform(0.2), 2, 128)).erase(1.0)
+        assert alike.decode(lost) == pytest.approx(np.full((2, 128), 0.1))
+
+    def test_every_number_of_missing_entries(self):
+        source = SOURCES["one-sided"](64, 0.1)
+        sketch = pr.Sketch(source, pr.Rug(64, 16))
+        x = np.repeat(rows_of(source, 40, 64), 17, axis=0)
+        mask = np.arange(16) < np.tile(np.arange(17), 40)[:, None]
+        order = np.random.default_rng(0).permuted(mask, axis=1)
+        losses = np.square(sketch.decode(sketch.encode(x).erase(order)) - x).mean(1).reshape(40, 17).mean(0)
+        assert np.isfinite(losses).all()
+        assert losses[0] < 0.8 * losses[8] < losses[16]
+
+    def test_missing_entries_beat_zeros_in_their_place(self):
+        source = SOURCES["one-sided"](512, 0.03)
+        sketch = pr.Sketch(source, pr.Rug(512, 128))
+        x = rows_of(source, 100, 512)
+        lost = sketch.encode(x).erase(0.3)
+        known = np.square(sketch.decode(lost) - x).mean()
+        filled = np.square(sketch.decode(sketch.codes(np.nan_to_num(np.asarray(lost)))) - x).mean()
+        assert known < 0.95 * filled
+
+    def test_rows_are_decoded_one_by_one_as_together(self):
+        source = SOURCES["one-sided"](128, 0.05)
+        sketch = pr.Sketch(source, pr.Rug(128, 64), 6)
+        codes = sketch.encode(rows_of(source, 8, 128)).erase(0.2)
+        x_hat = sketch.decode(codes)
+        before = np.array(codes)
+        for row in range(8):
+            assert sketch.decode(codes[row]) == pytest.approx(x_hat[row : row + 1], abs=1e-9)
+        assert np.array_equal(np.asarray(codes), before, equal_nan=True)
+        assert sketch.decode(codes[:0]).shape == (0, 128)
+
+    def test_kinds_of_arrays(self):
+        source = SOURCES["one-sided"](128, 0.05)
+        sketch = pr.Sketch(source, pr.Rug(128, 64), 6)
+        x = source.sample(5, 128, seed=0, dtype=torch.float32)
+        for rows, kind in ((x, torch.Tensor), (x.numpy(), np.ndarray)):
+            codes = sketch.encode(rows)
+            assert type(codes.values) is kind
+            for one in (codes, codes.erase(0.3), codes.erase(1.0)):
+                assert type(sketch.decode(one)) is kind
+                assert "float32" in str(sketch.decode(one).dtype)
+
+
+class TestRowsOfOtherKinds:
+    @pytest.fixture
+    def sketch(self):
+        return pr.Sketch(SOURCES["one-sided"](100, 0.1), pr.Rug(100, 25), 8)
+
+    @pytest.mark.parametrize("kind", ["csr_array", "csr_matrix", "csc_array", "coo_array", "lil_array"])
+    def test_sparse_ones(self, sketch, kind, monkeypatch):
+        x = rows_of(sketch.source, 23, 100)
+        expected = np.asarray(sketch.encode(x))
+        rows = getattr(scipy.sparse, kind)(x)
+        assert np.array_equal(np.asarray(sketch.encode(rows)), expected)
+        # Block by block.
+        monkeypatch.setattr("persianrug.sketches.sketch.BLOCK", 700)
+        assert np.array_equal(np.asarray(sketch.encode(rows)), expected)
+        assert sketch.encode(rows[:0]).shape == (0, 25)
+        half = sketch.encode(rows.astype(np.float32))
+        assert half.dtype == np.float32
+
+    @pytest.mark.parametrize("dtype", [np.int64, np.int8, np.uint8, bool, np.float16])
+    def test_of_other_numbers(self, sketch, dtype):
+        rows = np.rint(rows_of(sketch.source, 9, 100)).astype(dtype)
+        codes = sketch.encode(rows)
+        assert codes.dtype == np.float64
+        assert np.array_equal(np.asarray(codes), np.asarray(sketch.encode(rows.astype(np.float64))))
+
+    @pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool, torch.float16])
+    def test_tensors_of_other_numbers(self, sketch, dtype):
+        rows = torch.from_numpy(rows_of(sketch.source, 9, 100)).round().to(dtype)
+        codes = sketch.encode(rows)
+        assert codes.dtype == torch.float64
+        assert torch.equal(codes.values, sketch.encode(rows.double()).values)
+
+    def test_inputs_are_left_as_they_were(self, sketch):
+        x = rows_of(sketch.source, 9, 100)
+        rows = scipy.sparse.csr_array(x)
+        before = x.copy()
+        sketch.encode(x)
+        sketch.encode(rows)
+        assert np.array_equal(x, before)
+        assert np.array_equal(rows.toarray(), before)
+
+    def test_strides(self, sketch):
+        x = rows_of(sketch.source, 9, 100)
+        expected = np.asarray(sketch.encode(x))
+        for rows in (np.asfortranarray(x), np.repeat(x, 2, 1)[:, ::2], x[::-1].copy()[::-1], x.astype(">f8")):
+            assert np.array_equal(np.asarray(sketch.encode(rows)), expected)
+
+
+class TestRefusals:
+    def test_negative_numbers_where_there_were_none(self):
+        sketch = pr.Sketch(SOURCES["one-sided"](16, 0.2), pr.Rug(16, 4))
+        x = np.zeros((3, 16))
+        x[1, 5] = -0.5
+        for rows in (x, scipy.sparse.csr_array(x), torch.from_numpy(x)):
+            with pytest.raises(ValueError, match=r"rows holds -0.5; allowed: numbers >= 0"):
+                sketch.encode(rows)
+        assert pr.Sketch(SOURCES["signed"](16, 0.2), pr.Rug(16, 4)).encode(x).shape == (3, 4)
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf])
+    def test_not_finite(self, bad):
+        x = np.zeros((3, 16))
+        x[1, 5] = bad
+        for kind in SOURCES:
+            sketch = pr.Sketch(SOURCES[kind](16, 0.2), pr.Rug(16, 4))
+            for rows in (x, scipy.sparse.csr_array(x), torch.from_numpy(x), x.astype(np.float32)):
+                with pytest.raises(ValueError, match="rows holds NaN or infinity"):
+                    sketch.encode(rows)
+
+    @pytest.mark.parametrize("rows", [np.zeros((3, 15)), np.zeros(16), np.zeros((2, 3, 16)),
+                                      torch.zeros(3, 17), scipy.sparse.csr_array((3, 15))])  # fmt: skip
+    def test_shapes(self, rows):
+        with pytest.raises(ValueError, match=r"rows has shape .*; allowed: \(rows, 16\)"):
+            pr.Sketch(SOURCES["signed"](16, 0.2), pr.Rug(16, 4)).encode(rows)
+
+    @pytest.mark.parametrize("rows", ["rows", None, [[0.0] * 16]])
+    def test_no_arrays(self, rows):
+        with pytest.raises(ValueError, match="rows is"):
+            pr.Sketch(SOURCES["signed"](16, 0.2), pr.Rug(16, 4)).encode(rows)
+
+    @pytest.mark.parametrize("rug", [pr.Rug(16, 4, 1), pr.Rug(16, 5), pr.Rug(16, 4, signs=False)])
+    def test_codes_of_another_rug(self, rug):
+        sketch = pr.Sketch(SOURCES["signed"](16, 0.2), pr.Rug(16, 4))
+        with pytest.raises(ValueError, match=r"codes are of Rug\(.*; allowed: of Rug\("):
+            sketch.decode(pr.Codes(np.zeros((2, rug.n_dense)), rug))
+
+    @pytest.mark.parametrize(
+        ("kind", "arguments", "message"),
+        [
+            ("one-sided", {"decoder": "wavelet"}, "decoder is 'wavelet'; allowed: "),
+            ("one-sided", {"decoder": "topk"}, "decoder is 'topk'; allowed where features differ: .*bayes"),
+            ("signed", {"decoder": "relu"}, "decoder is 'relu'; allowed with negative numbers: linear, .*bayes"),
+            ("signed", {"decoder": "jumprelu"}, "decoder is 'jumprelu'; allowed with negative"),
+            ("one-sided", {"bits": 0}, "bits is 0"),
+            ("one-sided", {"bits": 17}, "bits is 17"),
+            ("one-sided", {"bits": "8"}, "bits is '8'"),
+            ("one-sided", {"bits": 2.5}, "bits is 2.5"),
+        ],
+    )
+    def test_parameters(self, kind, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            pr.Sketch(SOURCES[kind](16, 0.2), pr.Rug(16, 4), **arguments)
+
+    def test_a_source_of_other_length(self):
+        with pytest.raises(ValueError, match=r"source has 12 features; allowed with .*: 16"):
+            pr.Sketch(SOURCES["signed"](12, 0.2), pr.Rug(16, 4))
+
+
+class TestRecipes:
+    @pytest.mark.parametrize(("kind", "decoder"), KINDS)
+    def test_of_one_comes_the_same(self, kind, decoder):
+        source = SOURCES[kind](64, 0.1)
+        sketch = pr.Sketch(source, pr.Rug(64, 24, 5), 6, decoder)
+        again = pr.Sketch.from_recipe(sketch.recipe())
+        codes = sketch.encode(rows_of(source, 9, 64))
+        assert np.array_equal(np.asarray(again.encode(rows_of(source, 9, 64))), np.asarray(codes))
+        for some in (codes, codes + codes, codes.erase(0.2)):
+            assert np.array_equal(again.decode(some), sketch.decode(some))
+        assert (again.bits, again.decoder, again.rug) == (6, decoder, sketch.rug)
+
+    @pytest.mark.parametrize("name", EVERY_SOURCE)
+    def test_of_every_source(self, name):
+        sketch = pr.Sketch(EVERY_SOURCE[name](0.1), pr.Rug(64, 24))
+        again = pr.Sketch.from_recipe(sketch.recipe())
+        codes = sketch.encode(rows_of(sketch.source, 5, 64))
+        assert np.array_equal(again.decode(codes), sketch.decode(codes))
+
+    def test_it_is_not_changed_by_reading(self):
+        recipe = pr.Sketch(pr.SparseUniform(0.1), pr.Rug(64, 24)).recipe()
+        before = json.dumps(recipe)
+        pr.Sketch.from_recipe(recipe)
+        assert json.dumps(recipe) == before
+
+    def test_others_are_refused(self):
+        recipe = pr.Sketch(pr.SparseUniform(0.1), pr.Rug(64, 24)).recipe()
+        for changes in (
+            {"encoder": {"name": "gaussian", "n_sparse": 64, "n_dense": 24}},
+            {"encoder": {**recipe["encoder"], "more": 1}},
+            {"encoder": None},
+            {"encoder": {}},
+            {"source": {"name": "none"}},
+            {"source": {"name": "uniform"}},
+            {"source": None},
+            {"decoder": 5},
+            {"bits": 99},
+        ):
+            with pytest.raises(ValueError, match="allowed"):
+                pr.Sketch.from_recipe({**recipe, **changes})
+        for name in recipe:
+            with pytest.raises(ValueError, match="recipe is none of a sketch"):
+                pr.Sketch.from_recipe({key: value for key, value in recipe.items() if key != name})
+        for none in (None, [], "recipe", 5):
+            with pytest.raises(ValueError, match="recipe is none of a sketch"):
+                pr.Sketch.from_recipe(none)
+
+    def test_they_are_pickled(self):
+        source = SOURCES["one-sided"](64, 0.1)
+        sketch = pr.Sketch(source, pr.Rug(64, 24), 6)
+        codes = sketch.encode(rows_of(source, 4, 64))
+        expected = sketch.decode(codes)
+        assert np.array_equal(pickle.loads(pickle.dumps(sketch)).decode(codes), expected)
