@@ -330,9 +330,7 @@ class TestResults:
         rug = pr.Autoencoder(pr.Rug(64, 16), pr.ReLU()).tune(source)
         for row in rows(sweep, tmp_path / "s"):
             network = Network.load(tmp_path / "w" / row["weights"])
-            found = pr.measure_symmetry(
-                network.W_out, network.W_in, network.bias, source, seed=row["seed"]
-            )
+            found = pr.measure_symmetry(network.W_out, network.W_in, network.bias, source, seed=row["seed"])
             for name, value in dataclasses.asdict(found).items():
                 if name not in ("n_sparse", "n_dense", "partners"):
                     assert row[name] == value, name
