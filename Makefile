@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-all lint bench clean
 
 # The stamps are remade when what is installed could have changed.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -29,13 +29,19 @@ demo: $(VENV)/.installed
 	$(BIN)/persianrug verify out/cells.rug --data examples/data/pbmc68k_reduced.npz
 	@echo "Pictures: out/rug.png out/rug-765.png"
 
+# What a user relies on, in minutes.
 test: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadgroup -m "not slow and not server"
+
+# And what takes long, or needs a database server.
+test-all: test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadgroup -m "slow or server"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks

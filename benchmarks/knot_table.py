@@ -1,7 +1,7 @@
 """Search for the best knots over a grid of (p, ratio), and keep what is better than what ships.
 
 `python -m benchmarks.knot_table --budget 70` takes that many seconds for each of the 40 points, and writes
-src/persianrug/data/knots.json after every one. Knots found at other p of the same ratio are candidates too.
+src/persianrug/knots/data/knots.json after every one. Knots found at other p of the same ratio are candidates too.
 """
 
 from __future__ import annotations

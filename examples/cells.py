@@ -2,9 +2,10 @@
 
     python examples/cells.py
 
-The cells that ship with persianrug are cut in halves at random: laws are learned from one, losses measured on the
-other. Groups of ten cells of that half are then added up without being opened, code to code, and read by the law
-of sums: the mean profile of a group, as a sensor network or a federated study would have it.
+The cells that ship with persianrug are cut in halves at random. One half is fitted, which gives a profile: how
+every gene is distributed. The other half measures the losses. Groups of ten of its cells are then added up without
+being opened, code to code, and read as sums: the mean of a group, as a sensor network or a federated study would
+have it.
 """
 
 from __future__ import annotations

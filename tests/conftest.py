@@ -26,6 +26,15 @@ from persianrug import cli
 settings.register_profile("default", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("default")
 
+
+def pytest_collection_modifyitems(items):
+    """Tests on a server are told by what they ask for."""
+    for item in items:
+        kinds = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if "postgresql" in (*item.fixturenames, *(kind for kind in kinds if isinstance(kind, str))):
+            item.add_marker("server")
+
+
 # A signed, a discrete and a fitted one among them; scales other than 1 too.
 EVERY_SOURCE = {
     "uniform": lambda p: pr.SparseUniform(p),

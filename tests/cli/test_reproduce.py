@@ -91,6 +91,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half(run, run_apart, tmp_pat
     assert run("reproduce", "--figure", "rug", "--out", "out").returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_stopped_in_the_middle_it_goes_on(start, run, tmp_path, how):
     arguments = ["reproduce", "--figure", "recovery", "--out", "out", "--jobs", "1"]

@@ -342,6 +342,7 @@ def test_interruption_is_one_line(start, wait):
         assert process.returncode in (130, -signal.SIGINT, 1)
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_leaves_the_old_picture(command_environment, tmp_path):
     picture = tmp_path / "rug.png"
     first = [*COMMAND, "weave", "--out", str(picture)]
@@ -385,9 +386,9 @@ def test_progress_is_shown_on_a_terminal_only(command_environment, tmp_path):
 
 
 @pytest.mark.parametrize("tag", ["solve", "cells"])
-def test_the_readme_shows_what_is_printed(run, tag):
-    readme = (CELLS.parent.parent.parent / "README.md").read_text()
-    shown = readme.split(f"<!-- {tag} -->")[1].split("```")[1]
+def test_the_docs_show_what_is_printed(run, tag):
+    page = (CELLS.parents[2] / "docs" / "decoders.md").read_text()
+    shown = page.split(f"<!-- {tag} -->")[1].split("```")[1]
     options = ("--p", 0.045, "--ratio", 0.25)
     if tag == "cells":
         options = ("--data", CELLS, "--ratio", 0.6, "--decoders", "linear,relu,topk,bayes")

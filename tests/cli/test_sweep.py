@@ -292,6 +292,7 @@ class TestEnds:
     ENDLESS = ("sweep", "run", "--p", "0.1", "--ratio", "0.25", "--n-sparse", "64,65,66", "--method", "sampled",
                "--steps", "100000000", "--batch", "32", "--store", "s")  # fmt: skip
 
+    @pytest.mark.slow
     def test_by_interrupts_and_killed_workers_lose_nothing(self, start, run, tmp_path):
         where = tmp_path / "s"
         p = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
@@ -334,6 +335,7 @@ class TestEnds:
         assert all(row in found for row in before)
         assert [row["state"] for row in found] == ["done"] * 10
 
+    @pytest.mark.slow
     def test_killed_its_workers_end_by_themselves(self, start, tmp_path):
         where = tmp_path / "s"
         process = start(*self.ENDLESS, "--jobs", 2)

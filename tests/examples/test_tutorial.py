@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import invoke
+
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"<!-- run -->\n```(python)?\n(.*?)```(?:\n```\n(.*?)```)?", re.DOTALL)
 STEPS = [match.groups() for match in BLOCK.finditer((ROOT / "docs" / "sketches.md").read_text())]
@@ -39,16 +41,17 @@ def test_the_tutorial_has_its_steps():
 def test_every_step_prints_what_it_says(folder, command_environment):
     for language, text, after in STEPS:
         if language == "python":
-            command, said = [sys.executable, "-W", "error::DeprecationWarning", "-c", text], after
+            said = after
+            result = subprocess.run(
+                [sys.executable, "-W", "error::DeprecationWarning", "-c", text], cwd=folder,
+                env=command_environment, timeout=300, capture_output=True, text=True, check=False,
+            )  # fmt: skip
         else:
             line, _, said = text.partition("\n")
             assert line.startswith("$ persianrug ")
-            command = [sys.executable, "-m", "persianrug", *line.removeprefix("$ persianrug ").split()]
-        result = subprocess.run(
-            command, cwd=folder, env=command_environment, timeout=300, capture_output=True, text=True, check=False
-        )
+            result = invoke(folder, *line.removeprefix("$ persianrug ").split())
         assert result.returncode == 0, result.stderr
-        assert alike(said, result.stdout), f"{command}\nsaid:\n{said}\nprinted:\n{result.stdout}"
+        assert alike(said, result.stdout), f"{text}\nsaid:\n{said}\nprinted:\n{result.stdout}"
 
 
 def test_alike_tells_them_apart():

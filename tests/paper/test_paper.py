@@ -22,6 +22,9 @@ from persianrug.paper.pictures import FIGURES
 from persianrug.paper.plan import Plan, sweeps
 from persianrug.sweeps import running
 
+# One page is built for all.
+pytestmark = pytest.mark.xdist_group("paper")
+
 TINY = Plan(
     "tiny", sizes=(16, 24), curve_sizes=(16,), side=2, curve_points=2, rug_points=3, steps=20, batch=64,
     budget_sizes=(8, 16), budget_steps=(5, 20), budget_seeds=(0, 1), shown_n=40, shown_steps=20,
@@ -50,6 +53,7 @@ def built(small, tmp_path_factory):
     return folder, written, said
 
 
+@pytest.mark.slow
 def test_everything_is_written(built):
     folder, written, said = built
     assert all(path.is_file() and path.stat().st_size > 0 for path in written)
@@ -63,6 +67,7 @@ def test_everything_is_written(built):
     assert "on 1 process, and" in said[0]
 
 
+@pytest.mark.slow
 def test_the_page_holds_all_of_it_and_needs_no_other_file(built):
     folder, _, _ = built
     page = (folder / "index.html").read_text()
@@ -81,6 +86,7 @@ def test_the_page_holds_all_of_it_and_needs_no_other_file(built):
     assert all(all(row.values()) for row in rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_no_panel_is_empty(built, name):
     folder, _, _ = built
@@ -101,6 +107,7 @@ def test_no_panel_is_empty(built, name):
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 100
 
 
+@pytest.mark.slow
 def test_the_second_time_nothing_is_run_and_all_is_the_same(built, monkeypatch):
     folder, _, _ = built
     before = {path: path.read_bytes() for path in sorted(folder.glob("figures/*"))}
@@ -189,6 +196,7 @@ def found(data, words):
     return next(claim for claim in claims(data) if words in claim.claim)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "which", "change", "agrees"),
     [
@@ -228,6 +236,7 @@ def test_a_claim_is_what_the_runs_say(built, words, which, change, agrees):
     assert found(data, words).agrees == agrees
 
 
+@pytest.mark.slow
 def test_what_needs_no_training_agrees(built):
     folder, _, _ = built
     data = Data(TINY, folder, sweeps(TINY))

@@ -21,7 +21,7 @@ _LEAST = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Bayes(Elementwise):
-    """x_hat = E[x | y], the posterior mean under the source's own law and noise sigma.
+    """x_hat = E[x | y], the posterior mean under the source and noise sigma.
 
     Parameters
     ----------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -53,7 +54,5 @@ def weave(encoder: Encoder, pixels: int = 1) -> Image.Image:
 
 def palette() -> NDArray[np.uint8]:
     """256 colours (256, 3) between the dyes."""
-    places = [place for place, _ in _DYES]
-    channels = np.array([[int(dye[i : i + 2], 16) for i in (1, 3, 5)] for _, dye in _DYES])
-    at = np.linspace(-1, 1, 256)
-    return np.stack([np.interp(at, places, channel) for channel in channels.T], axis=-1).round().astype(np.uint8)
+    colours = LinearSegmentedColormap.from_list("rug", [((place + 1) / 2, dye) for place, dye in _DYES])
+    return np.rint(255 * colours(np.arange(256))[:, :3]).astype(np.uint8)

@@ -9,14 +9,6 @@ features, and mixes the channels M x of all of them with a plain rug (`KnottedRu
     y_i = x_i + e_i,      e_i = sum_{j != i} C_ij (x_j - m) + sigma |R_i| z,
 
 with m the source's mean, sigma the noise that the weave leaves on a channel, and standard normal z.
-
-The loss of a decoder f is an integral over y,
-
-    E (x - f(y))^2 = int dy [M2(y) - 2 f(y) M1(y) + f(y)^2 M0(y)],    Mq(y) dy = E[x^q; y],
-
-whose densities are convolutions of those of the C_ij x_j: products of their Fourier transforms. They are taken on
-a fine grid, to which every mass is distributed linearly, so that means are exact and all else is to second order.
-No sampling is needed, however large the knot.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The figures and claims of "The Persian Rug" (arXiv 2410.12101) from scratch: runs, pictures, a table, a page.
 
 A `Plan` says how large it all is, `sweeps` which runs it takes, `FIGURES` which figures are drawn from which runs,
-and `claims.py` what the paper says beside what is predicted and measured. Runs are kept in the folder that is
+and `claims` what the paper says beside what is predicted and measured. Runs are kept in the folder that is
 written to, so that what was interrupted goes on where it was.
 """
 
