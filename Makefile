@@ -29,13 +29,13 @@ demo: $(VENV)/.installed
 	$(BIN)/persianrug verify out/cells.rug --data examples/data/pbmc68k_reduced.npz
 	@echo "Pictures: out/rug.png out/rug-765.png"
 
-# What a user relies on, in minutes.
+# What a user relies on, in minutes. Tests of a file stay together, so that what they share is made once.
 test: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadgroup -m "not slow and not server"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow and not server"
 
 # And what takes long, or needs a database server.
 test-all: test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadgroup -m "slow or server"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "slow or server"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -63,7 +63,7 @@ def test_laws_of_before_are_profiles():
     assert profile.source.loc.tolist() == expected["loc"]
 
 
-@pytest.mark.filterwarnings("default::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:format .persianrug laws.:DeprecationWarning")
 def test_laws_of_before_on_the_command_line(run, tmp_path):
     shutil.copy(DATA / "laws.json", tmp_path)
     assert json.loads(run("plan", "laws.json", "--ratio", 0.5, "--json").stdout)["n_dense"] == 20

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-# Run once, for both tests.
-pytestmark = pytest.mark.xdist_group("cells")
 SCRIPT = Path(__file__).parents[2] / "examples" / "cells.py"
 
 

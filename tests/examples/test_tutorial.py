@@ -36,8 +36,7 @@ def test_the_tutorial_has_its_steps():
     assert [step[0] for step in STEPS].count("python") == 1
 
 
-# In order, since each needs what those before have written; on one worker, for they share a folder.
-@pytest.mark.xdist_group("tutorial")
+# In order, since each needs what those before have written.
 def test_every_step_prints_what_it_says(folder, command_environment):
     for language, text, after in STEPS:
         if language == "python":

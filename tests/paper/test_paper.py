@@ -22,9 +22,6 @@ from persianrug.paper.pictures import FIGURES
 from persianrug.paper.plan import Plan, sweeps
 from persianrug.sweeps import running
 
-# One page is built for all.
-pytestmark = pytest.mark.xdist_group("paper")
-
 TINY = Plan(
     "tiny", sizes=(16, 24), curve_sizes=(16,), side=2, curve_points=2, rug_points=3, steps=20, batch=64,
     budget_sizes=(8, 16), budget_steps=(5, 20), budget_seeds=(0, 1), shown_n=40, shown_steps=20,
