@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Picture
 from persianrug.paper.data import Data
 from persianrug.paper.plan import BUDGETS, CUT_RATIO, RUG, SHOWN_P, SHOWN_RATIO
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Picture
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,14 @@
-"""How the file format .rug lays out its bytes; docs/format.md describes every one."""
+"""The bytes of the file format .rug: codes in chunks, each with a checksum; docs/format.md describes every one.
+
+    magic        8 bytes    89 52 55 47 0D 0A 1A 0A
+    length       uint64     of the header
+    header       JSON
+    seal         16 bytes   BLAKE2b of all before
+    records      each       kind (4 bytes), rows (uint32), first row (uint64), payload, BLAKE2b of seal and record
+
+A record CODE holds rows of codes; the last record, DONE, holds none, and the number of all rows where others have
+their first. All numbers are little-endian. What is cut off or damaged is seen, and what is before it can be read.
+"""
 
 from __future__ import annotations
 
