@@ -39,7 +39,7 @@ def decompress(
 ) -> None:
     """Estimate the rows of data from their codes.
 
-    Example: persianrug decompress cells.rug --out cells.npz
+    Example: persianrug decompress cells.rug --out back.npz
     """
     from persianrug._support.files import check_writable
 

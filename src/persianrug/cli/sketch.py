@@ -44,7 +44,7 @@ _Seed = Annotated[int, typer.Option(help="Of the rug, and of which rows are held
 def fit(
     data: _Data,
     out: Annotated[Path, typer.Option(help="The profile, a .json file; it holds the rows held out, too.")],
-    seed: _Seed = 0,
+    seed: Annotated[int, typer.Option(help="Of which rows are held out.")] = 0,
     as_json: options.Json = False,
 ) -> None:
     """Learn the profile of data in one pass: how every feature is distributed, and rows held out.
