@@ -129,6 +129,24 @@ class TestCoding:
         assert np.array_equal(sketcher.inverse_transform(sketcher.transform(x)), sketcher.decode(codes))
         assert np.square(sketcher.decode(codes) - x).mean() < 0.5 * x.var()
 
+    def test_a_row_does_not_depend_on_its_neighbours(self, tmp_path):
+        rng = np.random.default_rng(0)
+        rows = rng.random((120, 40)) * (rng.random((120, 40)) < 0.2)
+        sketcher = pr.Sketcher(ratio=0.5, decoder="oamp").fit(rows)
+        codes = sketcher.encode(rows)
+        together = sketcher.decode(codes)
+        alone = np.concatenate([sketcher.decode(codes[k : k + 1]) for k in range(120)])
+        assert np.abs(alone - together).max() < 1e-12
+        # Some are not recovered, so that there is something to depend on.
+        assert 60 < (np.abs(together - rows).max(axis=1) < 1e-5).sum() < 120
+        with pr.RugWriter(tmp_path / "t.rug", sketcher.sketch_, dtype="float64", chunk_rows=50) as writer:
+            writer.write(codes)
+        with pr.RugReader(tmp_path / "t.rug") as reader:
+            read = np.concatenate([np.asarray(reader.sketch.decode(reader[k : k + 1])) for k in range(120)])
+            chunks = np.concatenate([np.asarray(reader.sketch.decode(chunk)) for chunk in reader.chunks()])
+        assert np.abs(read - together).max() < 1e-12
+        assert np.abs(chunks - together).max() < 1e-12
+
     def test_sums_and_missing_entries(self, x):
         sketcher = pr.Sketcher(0.7, decoder="bayes").fit(x)
         codes = sketcher.encode(x)
