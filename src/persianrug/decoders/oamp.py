@@ -24,9 +24,9 @@ from persianrug.sources import Each, Source, SparseUniform
 # So many features go through the iteration at a time: their dozen intermediate tensors stay in cache.
 _CHUNK = 1 << 17
 
-# A vector whose estimate has not become better by 1% for so many iterations has got as far as it gets. Some rest for
-# 14 before they come down: at p = 0.1, ratio 0.23 and 512 features 19 of 120 are lost with a patience of 4, and 11,
-# as with no end of it, from 15 on.
+# A vector whose estimate has not become better by 1% for so many iterations has got as far as it gets. Some rest
+# for 14 before they come down: at p = 0.1, ratio 0.23, n_sparse 512 19 of 120 are lost with a patience of 4, and
+# 11, as with no end of it, from 15 on.
 _PATIENCE, _BETTER = 16, 0.99
 # And one that changes by no more than 0.1% for so many iterations rests for good.
 _STILL, _CHANGE = 3, 1e-3
