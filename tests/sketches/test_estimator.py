@@ -14,7 +14,7 @@ from sklearn.preprocessing import MaxAbsScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import persianrug as pr
-from persianrug.sketches.plan import losses
+from persianrug.sketches.plan import CodeSize, losses
 
 N = 64
 SOURCE = pr.SparseTruncatedNormal(0.06, 0.3, 1.0)
@@ -47,6 +47,32 @@ class TestFitting:
         assert sketcher.losses().shape == (N,)
         assert sketcher.losses().mean() == pytest.approx(sketcher.sketch_.law(), rel=1e-6)
         assert sketcher.losses().mean() == pytest.approx(plan.law, rel=0.2)
+
+    def test_it_is_planned_when_a_plan_is_needed(self, x, monkeypatch):
+        seen = []
+        plan = CodeSize.plan
+        monkeypatch.setattr(CodeSize, "plan", lambda size, profile: seen.append(size) or plan(size, profile))
+        sketcher = pr.Sketcher(n_dense=16, bits=8).fit(x)
+        codes = sketcher.transform(x)
+        assert sketcher.get_feature_names_out().shape == (16,)
+        assert seen == []
+        back = sketcher.inverse_transform(codes)
+        assert (len(seen), sketcher.plan_.n_dense) == (1, 16)
+        # With a plan codes are the same.
+        assert np.array_equal(sketcher.transform(x), codes)
+        assert np.array_equal(sketcher.inverse_transform(codes), back)
+        assert len(seen) == 1
+        # The length of a code that meets a loss is known by its plan alone.
+        assert pr.Sketcher(target_loss=0.02, decoder="linear").fit(x).transform(x).shape[1] > 1
+        assert len(seen) == 2
+
+    def test_what_cannot_be_planned_leaves_the_code_as_it_was(self, x):
+        sketcher = pr.Sketcher(n_dense=16, decoder="linear").fit(x)
+        before = sketcher.plan_
+        for size in ({"target_loss": 1e-30, "bits": 1}, {"ratio": 2.0}):
+            with pytest.raises(ValueError, match="allowed"):
+                sketcher.plan(**size)
+            assert sketcher.plan_ is before
 
     def test_where_nothing_is_given_it_is_a_quarter(self, x):
         assert pr.Sketcher(decoder="linear").fit(x).plan_.n_dense == 16

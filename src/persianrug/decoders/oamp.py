@@ -133,8 +133,9 @@ class OAMP(Decoder):
         Vectors that are done leave once they are half of those that take part. Until then they are computed, but
         no longer become better: what is made of a vector does not depend on which others are with it.
         """
-        rows, least, before = np.arange(len(z)), np.full(len(z), np.inf), np.full(len(z), np.inf)
-        idle, still, going = np.zeros(len(z)), np.zeros(len(z)), np.ones(len(z), dtype=bool)
+        rows, going = np.arange(len(z)), np.ones(len(z), dtype=bool)
+        least = before = np.full(len(z), np.inf)
+        idle = still = np.zeros(len(z), dtype=np.int64)
         iterations = self.steps(z, encoder, mean, channel)
         keep: Tensor | None = None
         with suppress(StopIteration):
@@ -152,9 +153,8 @@ class OAMP(Decoder):
                     return
                 if 2 * going.sum() <= len(going):
                     keep = torch.from_numpy(going).to(z.device)
-                    rows, least, before, idle, still, going = (
-                        part[going] for part in (rows, least, before, idle, still, going)
-                    )
+                    rows, idle, still = rows[going], idle[going], still[going]
+                    least, before, going = least[going], before[going], going[going]
 
     @cached_property
     def _enough(self) -> float:
