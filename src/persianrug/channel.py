@@ -178,7 +178,7 @@ def best_quantiser(bits: int, sigma: NDArray[np.float64], weights: NDArray[np.fl
     ----------
     bits : int from 1 to 16
     sigma, weights : arrays (k,)
-        Standard deviations of the parts, and their shares.
+        Standard deviations of the parts, not all 0, and their shares.
     """
     # It takes long to import, and most codes are not rounded.
     from scipy.optimize import minimize_scalar
@@ -189,6 +189,10 @@ def best_quantiser(bits: int, sigma: NDArray[np.float64], weights: NDArray[np.fl
         levels: NDArray[np.float64] = cell * (np.arange(2**bits) - 2 ** (bits - 1) + 0.5)
         alpha = power = 0.0
         for deviation, weight in zip(sigma, weights, strict=True):
+            if deviation == 0:
+                # Of a vector that is its mean, each entry is rounded up by half a cell.
+                power += weight * (cell / 2) ** 2
+                continue
             alpha += weight * deviation * float(levels @ -np.diff(normal_pdf(edges / deviation)))
             power += weight * float(levels**2 @ np.diff(ndtr(edges / deviation)))
         return alpha, power
@@ -198,7 +202,7 @@ def best_quantiser(bits: int, sigma: NDArray[np.float64], weights: NDArray[np.fl
         return power / alpha**2 - 1
 
     # Between levels that span 0.8 and 8 standard deviations on each side.
-    low, high = (math.log(reach / 2 ** (bits - 1)) for reach in (0.8 * sigma.min(), 8.0 * sigma.max()))
+    low, high = (math.log(reach / 2 ** (bits - 1)) for reach in (0.8 * sigma[sigma > 0].min(), 8.0 * sigma.max()))
     best = minimize_scalar(error, bounds=(low, high), method="bounded", options={"xatol": 1e-9})
     cell = math.exp(best.x)
     return Quantiser(bits, cell, cell / moments(cell)[0], float(best.fun))

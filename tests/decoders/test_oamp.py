@@ -178,6 +178,52 @@ class TestFeaturesThatDiffer:
         assert 0.95 < result.recovered < 1
 
 
+class TestNeighbours:
+    """What is made of a vector does not depend on which others are with it, where some are lost or late."""
+
+    @pytest.mark.parametrize("n_sparse", [512, 500])
+    def test_of_a_vector_there_may_be_any_or_none(self, n_sparse):
+        source = pr.SparseUniform(0.1)
+        model = model_of(source, n_sparse, 0.23)
+        x = source.sample(120, n_sparse, seed=0, dtype=torch.float64)
+        z = model.encode(x)
+        together = model.decode(z)
+        order = torch.randperm(120, generator=torch.Generator().manual_seed(0))
+        for part in (
+            torch.cat([model.decode(one[None]) for one in z]),
+            torch.cat([model.decode(seven) for seven in z.split(7)]),
+            model.decode(z[order])[torch.argsort(order)],
+        ):
+            assert float((part - together).abs().max()) < 1e-12
+        lost = int(((together - x).square().mean(1) > 1e-6 * x.square().mean()).sum())
+        assert lost <= (11 if n_sparse == 512 else 15)
+
+    def test_erasures_and_float32(self):
+        source = pr.SparseGaussian(0.1)
+        for dtype, close in ((torch.float64, 1e-11), (torch.float32, 1e-3)):
+            model = model_of(source, 256, 0.35, erasures=0.1)
+            z = model.transmit(model.encode(source.sample(40, 256, seed=0, dtype=dtype)), 1)
+            alone = torch.cat([model.decode(one[None]) for one in z])
+            assert float((alone - model.decode(z)).abs().max()) < close
+
+    def test_given_features_are_followed_one_by_one(self):
+        source = pr.SparseUniform(0.1)
+        decoder, x = pr.OAMP(source), source.sample(60, 512, seed=0, dtype=torch.float64)
+        noise = torch.randn(60, 512, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+        def seen_by(rows):
+            def seen(x, error):
+                sigma = (error * (0.77 / 0.23)).sqrt()
+                return x + sigma * noise[rows], sigma
+
+            return seen
+
+        mean = torch.full((512,), float(source.mean), dtype=torch.float64)
+        together = decoder.evolve(x, mean, seen_by(slice(None)))
+        alone = torch.cat([decoder.evolve(x[k : k + 1], mean, seen_by(slice(k, k + 1))) for k in range(60)])
+        assert float((alone - together).abs().max()) < 1e-12
+
+
 class TestMechanics:
     def test_batches_dtypes_and_inputs(self):
         model = model_of(UNIFORM, 256, 0.6)

@@ -14,7 +14,7 @@ from sklearn.preprocessing import MaxAbsScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import persianrug as pr
-from persianrug.sketches.plan import losses
+from persianrug.sketches.plan import CodeSize, losses
 
 N = 64
 SOURCE = pr.SparseTruncatedNormal(0.06, 0.3, 1.0)
@@ -47,6 +47,32 @@ class TestFitting:
         assert sketcher.losses().shape == (N,)
         assert sketcher.losses().mean() == pytest.approx(sketcher.sketch_.law(), rel=1e-6)
         assert sketcher.losses().mean() == pytest.approx(plan.law, rel=0.2)
+
+    def test_it_is_planned_when_a_plan_is_needed(self, x, monkeypatch):
+        seen = []
+        plan = CodeSize.plan
+        monkeypatch.setattr(CodeSize, "plan", lambda size, profile: seen.append(size) or plan(size, profile))
+        sketcher = pr.Sketcher(n_dense=16, bits=8).fit(x)
+        codes = sketcher.transform(x)
+        assert sketcher.get_feature_names_out().shape == (16,)
+        assert seen == []
+        back = sketcher.inverse_transform(codes)
+        assert (len(seen), sketcher.plan_.n_dense) == (1, 16)
+        # With a plan codes are the same.
+        assert np.array_equal(sketcher.transform(x), codes)
+        assert np.array_equal(sketcher.inverse_transform(codes), back)
+        assert len(seen) == 1
+        # The length of a code that meets a loss is known by its plan alone.
+        assert pr.Sketcher(target_loss=0.02, decoder="linear").fit(x).transform(x).shape[1] > 1
+        assert len(seen) == 2
+
+    def test_what_cannot_be_planned_leaves_the_code_as_it_was(self, x):
+        sketcher = pr.Sketcher(n_dense=16, decoder="linear").fit(x)
+        before = sketcher.plan_
+        for size in ({"target_loss": 1e-30, "bits": 1}, {"ratio": 2.0}):
+            with pytest.raises(ValueError, match="allowed"):
+                sketcher.plan(**size)
+            assert sketcher.plan_ is before
 
     def test_where_nothing_is_given_it_is_a_quarter(self, x):
         assert pr.Sketcher(decoder="linear").fit(x).plan_.n_dense == 16
@@ -128,6 +154,24 @@ class TestCoding:
         assert np.array_equal(sketcher.fit_transform(x), np.asarray(codes))
         assert np.array_equal(sketcher.inverse_transform(sketcher.transform(x)), sketcher.decode(codes))
         assert np.square(sketcher.decode(codes) - x).mean() < 0.5 * x.var()
+
+    def test_a_row_does_not_depend_on_its_neighbours(self, tmp_path):
+        rng = np.random.default_rng(0)
+        rows = rng.random((120, 40)) * (rng.random((120, 40)) < 0.2)
+        sketcher = pr.Sketcher(ratio=0.5, decoder="oamp").fit(rows)
+        codes = sketcher.encode(rows)
+        together = sketcher.decode(codes)
+        alone = np.concatenate([sketcher.decode(codes[k : k + 1]) for k in range(120)])
+        assert np.abs(alone - together).max() < 1e-12
+        # Some are not recovered, so that there is something to depend on.
+        assert 60 < (np.abs(together - rows).max(axis=1) < 1e-5).sum() < 120
+        with pr.RugWriter(tmp_path / "t.rug", sketcher.sketch_, dtype="float64", chunk_rows=50) as writer:
+            writer.write(codes)
+        with pr.RugReader(tmp_path / "t.rug") as reader:
+            read = np.concatenate([np.asarray(reader.sketch.decode(reader[k : k + 1])) for k in range(120)])
+            chunks = np.concatenate([np.asarray(reader.sketch.decode(chunk)) for chunk in reader.chunks()])
+        assert np.abs(read - together).max() < 1e-12
+        assert np.abs(chunks - together).max() < 1e-12
 
     def test_sums_and_missing_entries(self, x):
         sketcher = pr.Sketcher(0.7, decoder="bayes").fit(x)

@@ -38,6 +38,17 @@ class TestRounding:
         assert abs(correlation) < 0.05
         assert sketch.encode(x).mixture == pr.Mixture(noise=sketch.quantiser.variance)
 
+    @pytest.mark.parametrize("bits", [1, 4, 8])
+    def test_of_rows_of_which_many_are_empty(self, bits):
+        # Of a mean of 0: the code of an empty row is 0, and so is its deviation.
+        source = pr.SparseGaussian(np.full(512, 0.001))
+        sketch = pr.Sketch(source, pr.Rug(512, 128), bits)
+        quantiser = sketch.quantiser
+        assert 0 < quantiser.variance < math.inf
+        assert 0 < quantiser.cell < math.inf
+        empty = np.asarray(sketch.encode(np.zeros((2, 512))))
+        assert np.abs(empty) == pytest.approx(np.full((2, 128), quantiser.step / 2))
+
     def test_levels(self):
         source = SOURCES["one-sided"](256, 0.05)
         for bits in (1, 3, 8):

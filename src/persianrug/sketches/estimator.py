@@ -13,9 +13,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from persianrug._support.renamed import warn_renamed
 from persianrug.sketches.codes import Codes
-from persianrug.sketches.plan import Plan, make_plan
+from persianrug.sketches.plan import CodeSize, Plan
 from persianrug.sketches.profile import Profile, ProfileFitter
-from persianrug.sketches.sketch import BLOCK
+from persianrug.sketches.sketch import BLOCK, Sketch
 
 _RATIO = 0.25
 
@@ -65,6 +65,10 @@ class Sketcher(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
     (200, 256)
     """
 
+    # What a plan is asked for, and the plan and its sketch, once they were needed.
+    _size: CodeSize
+    _planned: tuple[Plan, Sketch] | None
+
     def __init__(
         self,
         ratio: float | None = None,
@@ -83,7 +87,7 @@ class Sketcher(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         self.seed = seed
 
     def fit(self, X: Any, y: object = None) -> Self:  # noqa: ARG002
-        """Learn the profile of rows X and plan a code for them.
+        """Learn the profile of rows X; the code is planned when first its plan or its decoder is needed.
 
         Parameters
         ----------
@@ -101,8 +105,7 @@ class Sketcher(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
     def partial_fit(self, X: Any, y: object = None) -> Self:  # noqa: ARG002
         """Learn from more rows; arguments and errors as in `fit`.
 
-        The profile is that of all rows so far. Planning takes longer than learning: blocks of a long stream are
-        better given to `ProfileFitter`, and its profile to `from_profile`.
+        The profile is that of all rows so far.
         """
         begun = getattr(self, "_fitter", None) is not None
         if not begun and hasattr(self, "profile_"):
@@ -159,7 +162,7 @@ class Sketcher(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         if all(value is None for value in sizes.values()):
             # However few features there are.
             sizes["n_dense"] = max(1, round(_RATIO * self.profile_.n_sparse))
-        self.plan(bits=self.bits, **sizes)  # type: ignore[arg-type]
+        self._ask(bits=self.bits, decoder=self.decoder, **sizes)
 
     def plan(
         self,
@@ -186,16 +189,45 @@ class Sketcher(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             If a parameter is out of its range, or no code meets the target.
         """
         check_is_fitted(self, "profile_")
-        self.plan_, self.sketch_ = make_plan(
-            self.profile_,
-            ratio=ratio,
-            n_dense=n_dense,
-            target_loss=target_loss,
-            bits=bits,
+        before = self._size, self._planned
+        self._ask(
+            ratio=ratio, n_dense=n_dense, target_loss=target_loss, bits=bits,
             decoder=self.decoder if decoder is None else decoder,
-            seed=self.seed,
-        )
-        return self.plan_
+        )  # fmt: skip
+        try:
+            return self.plan_
+        except ValueError:
+            # What cannot be planned leaves the code as it was.
+            self._size, self._planned = before
+            raise
+
+    def _ask(self, **size: Any) -> None:
+        """Take up what a plan is asked for, once it is checked."""
+        self._size = CodeSize.checked(self.profile_, **size, seed=self.seed)
+        self._planned = None
+
+    def _plan_now(self) -> tuple[Plan, Sketch]:
+        check_is_fitted(self, "profile_")
+        if self._planned is None:
+            self._planned = self._size.plan(self.profile_)
+        return self._planned
+
+    @property
+    def plan_(self) -> Plan:
+        """Size, decoder, and loss predicted and measured on rows held out; planned when first asked for."""
+        return self._plan_now()[0]
+
+    @property
+    def sketch_(self) -> Sketch:
+        """What encodes and decodes."""
+        return self._plan_now()[1]
+
+    @property
+    def _encoder(self) -> Sketch:
+        """What encodes as `sketch_` does; codes of a length that is given need no plan."""
+        check_is_fitted(self, "profile_")
+        encoder = None if self._planned is not None else self._size.encoder(self.profile_)
+        return self.sketch_ if encoder is None else encoder
 
     def encode(self, X: Any) -> Codes:
         """Codes of rows X; see `Sketch.encode`.
@@ -205,13 +237,12 @@ class Sketcher(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         ValueError
             If X has other features, is not finite, or is negative where what was fitted was not.
         """
-        check_is_fitted(self, "sketch_")
+        encoder = self._encoder
         X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
-        return self.sketch_.encode(X)
+        return encoder.encode(X)
 
     def decode(self, codes: Codes) -> Float[NDArray[Any], "rows n_sparse"]:
         """Estimates of what was encoded, or of its sums; see `Sketch.decode`."""
-        check_is_fitted(self, "sketch_")
         return np.asarray(self.sketch_.decode(codes))
 
     def transform(self, X: Any) -> Float[NDArray[Any], "rows n_dense"]:
@@ -226,24 +257,22 @@ class Sketcher(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         ValueError
             If X has another shape.
         """
-        check_is_fitted(self, "sketch_")
+        sketch = self.sketch_
         values = np.asarray(X)
         values = values if values.dtype in (np.float32, np.float64) else values.astype(np.float64)
-        return self.decode(self.sketch_.codes(values))
+        return self.decode(sketch.codes(values))
 
     def loss(self) -> float:
         """Predicted loss per feature, as `Plan.loss`: the law corrected by rows held out."""
-        check_is_fitted(self, "plan_")
         return float(self.plan_.loss)
 
     def losses(self) -> NDArray[np.float64]:
         """Predicted loss of every feature, (n_sparse,), by the law, were features independent."""
-        check_is_fitted(self, "sketch_")
         return self.sketch_.losses()
 
     @property
     def _n_features_out(self) -> int:
-        return int(self.plan_.n_dense)
+        return self._encoder.rug.n_dense
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,25 +125,71 @@ def make_plan(
     ValueError
         If an argument is out of its range, not one size is given, or no code of n_sparse numbers meets the target.
     """
-    given = {"ratio": ratio, "n_dense": n_dense, "target_loss": target_loss}
-    sizes = [name for name, value in given.items() if value is not None]
-    if len(sizes) != 1:
-        said = " and ".join(sizes) + " are given" if sizes else "no size is given"
-        raise ValueError(f"{said}; allowed: one of ratio, n_dense, target_loss")
-    if bits == "auto" and target_loss is None:
-        raise ValueError("bits is 'auto'; allowed with ratio or n_dense: an integer from 1 to 16, or None")
-    if bits is not None and bits != "auto":
-        bits = checks.integer("bits", bits, 1, 16)  # type: ignore[arg-type]
-    planner = _Planner(profile, checks.integer("seed", seed, 0), decoder)
-    if target_loss is not None:
-        target = checks.positive("target_loss", target_loss)
-        n_dense, bits, name = planner.smallest(target, _BITS if bits == "auto" else (bits,))
-    else:
-        if ratio is not None:
-            n_dense = Rug.of_ratio(profile.n_sparse, ratio).n_dense
-        n_dense = checks.integer("n_dense", n_dense, 1, profile.n_sparse)  # type: ignore[arg-type]
-        name = planner.best(n_dense, bits)
-    return planner.plan(n_dense, bits, name), planner.sketch(n_dense, bits, name)
+    size = CodeSize.checked(
+        profile, ratio=ratio, n_dense=n_dense, target_loss=target_loss, bits=bits, decoder=decoder, seed=seed
+    )
+    return size.plan(profile)
+
+
+@dataclass(frozen=True)
+class CodeSize:
+    """What a plan is asked for, checked: a length or a loss, bits, decoder and seed, as in `make_plan`."""
+
+    n_dense: int | None
+    target_loss: float | None
+    bits: int | str | None
+    decoder: str
+    seed: int
+
+    @classmethod
+    def checked(
+        cls,
+        profile: Profile,
+        *,
+        ratio: float | None,
+        n_dense: int | None,
+        target_loss: float | None,
+        bits: int | str | None,
+        decoder: str,
+        seed: int,
+    ) -> CodeSize:
+        """The size, or ValueError; nothing is tried on the rows yet, which is what takes long."""
+        given = {"ratio": ratio, "n_dense": n_dense, "target_loss": target_loss}
+        sizes = [name for name, value in given.items() if value is not None]
+        if len(sizes) != 1:
+            said = " and ".join(sizes) + " are given" if sizes else "no size is given"
+            raise ValueError(f"{said}; allowed: one of ratio, n_dense, target_loss")
+        if bits == "auto" and target_loss is None:
+            raise ValueError("bits is 'auto'; allowed with ratio or n_dense: an integer from 1 to 16, or None")
+        if bits is not None and bits != "auto":
+            bits = checks.integer("bits", bits, 1, 16)  # type: ignore[arg-type]
+        seed = checks.integer("seed", seed, 0)
+        if decoder != "auto":
+            checks.one_of("decoder", decoder, ["auto", *decoders_for(profile.source)])
+        if target_loss is not None:
+            target_loss = checks.positive("target_loss", target_loss)
+        else:
+            if ratio is not None:
+                n_dense = Rug.of_ratio(profile.n_sparse, ratio).n_dense
+            n_dense = checks.integer("n_dense", n_dense, 1, profile.n_sparse)  # type: ignore[arg-type]
+        return cls(n_dense, target_loss, bits, decoder, seed)
+
+    def encoder(self, profile: Profile) -> Sketch | None:
+        """A sketch that encodes as the planned one will, where the length is known before; it reads by linear."""
+        if self.n_dense is None:
+            return None
+        rug = Rug(profile.n_sparse, self.n_dense, self.seed)
+        return Sketch(profile.source, rug, cast("int | None", self.bits), "linear")
+
+    def plan(self, profile: Profile) -> tuple[Plan, Sketch]:
+        """The plan, and its sketch; ValueError if no code of n_sparse numbers meets the target."""
+        planner = _Planner(profile, self.seed, self.decoder)
+        if self.n_dense is None:
+            many = _BITS if self.bits == "auto" else (self.bits,)
+            n_dense, bits, name = planner.smallest(cast(float, self.target_loss), many)
+        else:
+            n_dense, bits, name = self.n_dense, self.bits, planner.best(self.n_dense, self.bits)
+        return planner.plan(n_dense, bits, name), planner.sketch(n_dense, bits, name)
 
 
 class _Planner:
@@ -151,9 +197,6 @@ class _Planner:
 
     def __init__(self, profile: Profile, seed: int, decoder: str) -> None:
         self.profile, self.seed = profile, seed
-        allowed = decoders_for(profile.source)
-        if decoder != "auto":
-            checks.one_of("decoder", decoder, ["auto", *allowed])
         self.decoders = _AUTOMATIC if decoder == "auto" else (decoder,)
         self._sketches: dict[Any, Sketch] = {}
         self._losses: dict[Any, tuple[float, float | None, float | None]] = {}
