@@ -73,8 +73,12 @@ def main() -> None:
             sys.stdout.flush()
     except TyperException as error:
         message = error.format_message() if hasattr(error, "format_message") else str(error)
-        # Without a command, help was printed instead.
-        code = _fail(message) if message else 2
+        if type(error).__name__ == "NoArgsIsHelpError":
+            # Without a command there is help, which Typer has printed already where it prints by Rich.
+            print(message, end="\n" if message else "")
+            code = 2
+        else:
+            code = _fail(message)
     except ValueError as error:
         code = _fail(str(error))
     except OSError as error:
