@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from persianrug._support.terminal import console as make_console
-from persianrug._support.terminal import progress_bar
+from persianrug._support.terminal import off_by, progress_bar
 from persianrug.cli import options
 from persianrug.cli.pipes import PIPE, binary_stream, expected_loss, size_of
 
@@ -199,8 +199,8 @@ def verify(
     console.print(f"{escape(str(file))}: {rows} rows in {report['chunks']} chunks, all checksums fit")
     if data is not None:
         stderr = "" if report["stderr"] is None else f" ± {report['stderr']:.1g}"
-        off = report["measured"] / report["expected"] - 1 if report["expected"] else 0.0
-        by = f" ({off:+.1%} of what was expected)" if off < 10 else ""
+        off = off_by(report["measured"], report["expected"])
+        by = "" if off is None else f" ({off} of what was expected)"
         console.print(
             f"loss per feature: {report['law']:.5g} by the law, {report['expected']:.5g} expected, "
             f"{report['measured']:.5g}{stderr} measured{by}"

@@ -134,7 +134,7 @@ def make_plan(
         raise ValueError("bits is 'auto'; allowed with ratio or n_dense: an integer from 1 to 16, or None")
     if bits is not None and bits != "auto":
         bits = checks.integer("bits", bits, 1, 16)  # type: ignore[arg-type]
-    planner = _Planner(profile, checks.integer("seed", seed, 0), decoder)
+    planner = _Planner(profile, checks.seed(seed), decoder)
     if target_loss is not None:
         target = checks.positive("target_loss", target_loss)
         n_dense, bits, name = planner.smallest(target, _BITS if bits == "auto" else (bits,))
