@@ -19,6 +19,7 @@ from torch import Tensor
 from persianrug import decoders, encoders
 from persianrug._support import checks
 from persianrug._support.arrays import Array, as_tensor, like, place
+from persianrug._support.devices import known_device
 from persianrug._support.tensors import read_tensors, write_tensors
 from persianrug.channel import Channel
 from persianrug.decoders import OAMP
@@ -219,17 +220,18 @@ class Autoencoder:
             If an argument is out of its range, or the rows are fewer than 2, of another length or not finite.
         """
         samples = self._check_data(data, samples)
+        where = known_device(device)
         batch = max(1, min(samples, _MOST_ENTRIES // self.encoder.n_sparse))
         weights = (
             None if importance is None else torch.from_numpy(checks.importance(importance, self.encoder.n_sparse))
         )
         losses = torch.empty(samples, dtype=torch.float64)
         squares = torch.zeros(self.encoder.n_sparse, dtype=torch.float64)
-        noise = torch.Generator(device).manual_seed(checks.integer("seed", seed, 0, 2**63 - 2) + 1)
+        noise = torch.Generator(where).manual_seed(checks.seed(seed) + 1)
         times: list[float] = []
         power = 0.0
         start = 0
-        for x in _batches(data, self.encoder.n_sparse, samples, batch, seed, dtype, torch.device(device)):
+        for x in _batches(data, self.encoder.n_sparse, samples, batch, seed, dtype, where):
             if start == 0:
                 # Not counted: rows and signs are made, and threads and devices wake.
                 self(x[:1])
@@ -278,7 +280,7 @@ class Autoencoder:
         if not isinstance(self.decoder, OAMP):
             raise ValueError(f"decoder is {self.decoder.name}; allowed: oamp, others have no iterations")
         samples = self._check_data(data, samples)
-        where = torch.device(device)
+        where = known_device(device)
         x = next(_batches(data, self.encoder.n_sparse, samples, samples, seed, dtype, where))
         z = self.transmit(self.encode(x), torch.Generator(where).manual_seed(seed + 1))
         units = place(self.gains, x)
@@ -375,7 +377,7 @@ def _batches(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Iterator[Tensor]:
-    generator = torch.Generator(device).manual_seed(checks.integer("seed", seed, 0, 2**63 - 1))
+    generator = torch.Generator(device).manual_seed(checks.seed(seed))
     for start in range(0, samples, batch):
         count = min(batch, samples - start)
         if isinstance(data, Source):

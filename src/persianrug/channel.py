@@ -117,7 +117,10 @@ class Channel:
         seed : int or torch.Generator
             Of the noise, and of which entries go missing.
         """
-        generator = seed if isinstance(seed, torch.Generator) else torch.Generator(z.device).manual_seed(seed)
+        if isinstance(seed, torch.Generator):
+            generator = seed
+        else:
+            generator = torch.Generator(z.device).manual_seed(checks.seed(seed))
         z = z.clone()
         if self.noise:
             z.add_(torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device), alpha=self.noise)

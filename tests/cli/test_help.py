@@ -89,6 +89,21 @@ def test_h_is_help_everywhere(run):
         assert page(run, path, "-h") == page(run, path)
 
 
+@pytest.mark.parametrize("path", [(), ("sweep",)], ids=["persianrug", "sweep"])
+def test_without_a_command_there_is_help(run, path):
+    result = run(*path)
+    assert (result.returncode, result.stderr) == (2, "")
+    assert result.stdout.strip() == run(*path, "--help").stdout.strip()
+
+
+@pytest.mark.parametrize("path", [(), ("sweep",)], ids=["persianrug", "sweep"])
+def test_without_a_command_there_is_help_without_rich(run_apart, path, command_environment):
+    command_environment["TYPER_USE_RICH"] = "0"
+    result = run_apart(*path)
+    assert (result.returncode, result.stderr) == (2, "")
+    assert result.stdout == run_apart(*path, "--help").stdout
+
+
 def test_names_are_those_that_there_are():
     assert tuple(SOURCES) == options.SOURCES
     assert {*options.DECODERS} == {*DECODERS, options.KNOT}

@@ -264,6 +264,19 @@ def test_data_with_an_offset_keeps_its_digits(run, tmp_path):
     assert rows["linear"]["measured"] == pytest.approx(rows["linear"]["predicted"], rel=0.1)
 
 
+def test_how_far_laws_are_off(run, tmp_path):
+    generator = np.random.default_rng(0)
+    features = generator.random((200, 16)) * (generator.random((200, 16)) < 0.1)
+    # Every feature four times, which laws take for independent ones.
+    np.save(tmp_path / "rows.npy", features.repeat(4, axis=1))
+    printed = run("solve", "--data", "rows.npy", "--ratio", 0.6, "--measure", "--decoders", "oamp").stdout
+    assert [line.split()[5] for line in printed.splitlines() if line.startswith("  oamp")] == [">100x"] * 2
+    # Where nothing is predicted to be lost there is no ratio.
+    nothing = ("--p", 0.1, "--ratio", 1, "--n-sparse", 16, "--samples", 2, "--measure")
+    printed = run("solve", *nothing, "--decoders", "linear").stdout
+    assert [line.split()[5] for line in printed.splitlines() if line.startswith("  linear")] == ["-"]
+
+
 def test_small_rugs_are_tuned_to_the_ratio_they_have(run):
     report = json.loads(run("solve", "--p", 0.3, "--ratio", 0.5, "--n-sparse", 3, "--json").stdout)
     source = pr.SparseUniform(0.3)

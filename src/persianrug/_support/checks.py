@@ -17,6 +17,8 @@ SMALLEST, LARGEST = 1e-30, 1e30
 BEYOND = LARGEST * (1 + 1e-6)
 # Of a measurement, which keeps one loss a vector: 1 GiB.
 MOST_SAMPLES = 1 << 27
+# PyTorch takes no larger ones in one form, and databases none.
+MOST_SEED = 2**63 - 1
 
 
 def probability(name: str, value: float) -> float:
@@ -100,6 +102,11 @@ def integer(name: str, value: int, low: int, high: int | None = None) -> int:
     if number < low or (high is not None and number > high):
         raise ValueError(f"{name} is {number}; allowed: {allowed}")
     return number
+
+
+def seed(value: int) -> int:
+    """Return a seed as an int from 0 to 2^63 - 1, the same range everywhere, or raise ValueError."""
+    return integer("seed", value, 0, MOST_SEED)
 
 
 def one_of(name: str, value: str, allowed: Iterable[str]) -> str:

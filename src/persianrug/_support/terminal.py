@@ -1,9 +1,12 @@
-"""What the commands print with: a progress bar, and a console."""
+"""What the commands print with: a progress bar, a console, and how far something is off."""
 
 from __future__ import annotations
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+# A prediction that fails by more says nothing but that.
+_MOST_TIMES = 100
 
 
 class progress_bar:
@@ -47,3 +50,11 @@ def console() -> Console:
         # What reads it has no width.
         found.width = 120
     return found
+
+
+def off_by(found: float, predicted: float, digits: int = 1) -> str | None:
+    """How far what was found is from what was predicted; None where that is 0, so that there is no ratio."""
+    if not predicted:
+        return None
+    times = found / predicted
+    return f"{times - 1:+.{digits}%}" if times <= _MOST_TIMES else f">{_MOST_TIMES}x"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,8 +15,9 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from persianrug._support.interrupts import handled
 from persianrug._support.terminal import console as make_console
-from persianrug._support.terminal import progress_bar
+from persianrug._support.terminal import off_by, progress_bar
 from persianrug.cli import options
 
 # Of a search, in seconds.
@@ -151,6 +151,7 @@ def train(
             {f"--{name.replace('_', '-')}": value for name, value in given.items()}, "--paper", "it has its own"
         )
 
+    from persianrug._support.devices import known_device
     from persianrug.autoencoder import Autoencoder
     from persianrug.decoders import Linear, ReLU
     from persianrug.encoders import Rug
@@ -170,7 +171,7 @@ def train(
         training = replace(Training.paper(n_sparse, rug.n_dense, features), **settings)
     else:
         training = Training(n_sparse, rug.n_dense, features, **settings)
-    place = options.device(device)
+    place = known_device(device)
     decoder = Linear() if activation == "identity" or features.signed else ReLU()
     law = Autoencoder(rug, decoder).tune(features).law(features) * float(training.weights.mean())
     with _interrupts_raised() as check, progress_bar(training.steps, "training") as bar:
@@ -195,9 +196,10 @@ def train(
         return
     console = make_console()
     console.print(f"{escape(str(out))}: {result.network}, {result.steps} steps in {result.seconds:.1f} s")
-    off = f" ({result.loss / law - 1:+.1%})" if law > 0 else ""
+    off = off_by(result.loss, law)
+    by = "" if off is None else f" ({off})"
     console.print(
-        f"loss {result.loss:.5g} ± {result.stderr:.1g}; {decoder.name} law of a rug of this size {law:.5g}{off}"
+        f"loss {result.loss:.5g} ± {result.stderr:.1g}; {decoder.name} law of a rug of this size {law:.5g}{by}"
     )
 
 
@@ -255,11 +257,8 @@ def _interrupts_raised() -> Iterator[Callable[[], None]]:
         if interrupted:
             raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
+    with handled(interrupt):
         yield check
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _seconds(time: str) -> float:

@@ -26,8 +26,6 @@ FIGURES = (
     "heatmap-lyapunov-mean", "heatmap-ks", "heatmap-skewness", "scaling", "ladder", "recovery",
 )  # fmt: skip
 
-MOST_SEED = 2**63 - 1
-
 
 def either(names: Iterable[str]) -> str:
     """Names in a sentence: a, b or c."""
@@ -66,18 +64,3 @@ def refuse(options: dict[str, Any], beside: str, why: str) -> None:
     for option, value in options.items():
         if value is not None:
             raise ValueError(f"{option} is {value}; allowed with {beside}: no {option}, {why}")
-
-
-def device(name: str) -> str:
-    """The name of a device that is here, or ValueError."""
-    import torch
-
-    try:
-        # Others may exist, but nothing here was ever run on them.
-        if torch.device(name).type not in ("cpu", "cuda"):
-            raise RuntimeError
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError):
-        available = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        raise ValueError(f"device is {name!r}; allowed here: {', '.join(available)}") from None
-    return name

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from persianrug._support.terminal import console as make_console
-from persianrug._support.terminal import progress_bar
+from persianrug._support.terminal import off_by, progress_bar
 from persianrug.cli import options
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def fit(
     from persianrug._support import checks
     from persianrug._support.files import check_writable
 
-    checks.integer("seed", seed, 0, options.MOST_SEED)
+    checks.seed(seed)
     if out.suffix.lower() != ".json":
         raise ValueError(f"--out is {out}; allowed: a file that ends in .json")
     check_writable(out)
@@ -97,7 +97,7 @@ def plan(
 
     size = _size(ratio, target_loss)
     asked = _bits(bits)
-    checks.integer("seed", seed, 0, options.MOST_SEED)
+    checks.seed(seed)
 
     from persianrug.sketches.plan import make_plan
     from persianrug.sketches.profile import Profile
@@ -148,7 +148,7 @@ def compress(
     from persianrug._support import checks
     from persianrug._support.files import check_writable, whole_file
 
-    checks.integer("seed", seed, 0, options.MOST_SEED)
+    checks.seed(seed)
     if data == PIPE and profile is None:
         raise ValueError("--profile is missing; allowed with standard input, which is read but once: one of fit")
     if out == PIPE:
@@ -274,8 +274,8 @@ def _say_plan(console: Any, plan: Plan, held_out: int) -> None:
     if plan.held_out is None or plan.stderr is None:
         console.print("  there were too few rows to hold some out and see how far that is off")
         return
-    off = plan.loss / plan.law - 1 if plan.law else 0.0
-    by = f", {off:+.1%} of that" if off < 10 else ""
+    off = off_by(plan.loss, plan.law)
+    by = "" if off is None else f", {off} of that"
     console.print(
         f"  {plan.loss:.5g} ± {plan.stderr:.1g} expected{by}, by {plan.held_out:.5g} on {held_out} rows held out"
     )

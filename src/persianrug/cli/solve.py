@@ -14,10 +14,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from persianrug._support.terminal import console as make_console
-from persianrug._support.terminal import progress_bar
+from persianrug._support.terminal import off_by, progress_bar
 from persianrug.cli import options
 
 if TYPE_CHECKING:
+    import torch
+
     from persianrug.autoencoder import Autoencoder
     from persianrug.channel import Channel
     from persianrug.decoders.base import Decoder
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
 _ITERATED = 512
 # Parameters of decoders that are reported, where they are numbers.
 _PARAMETERS = ("gain", "bias", "threshold")
-# A law that fails by more says nothing.
-_OFF = 100.0
 
 
 def solve(
@@ -90,7 +90,7 @@ def solve(
     from persianrug._support.files import check_writable
 
     checks.probability("ratio", ratio)
-    checks.integer("seed", seed, 0, options.MOST_SEED)
+    checks.seed(seed)
     if save is not None:
         check_writable(save)
     if data is None:
@@ -106,6 +106,7 @@ def solve(
 
     import numpy as np
 
+    from persianrug._support.devices import known_device
     from persianrug.channel import Channel
 
     channel = Channel(noise, bits, erasures)
@@ -123,7 +124,7 @@ def solve(
         n_sparse = held_out.shape[1]
     rug = Rug.of_ratio(cast(int, n_sparse), ratio, seed)
     channel.kept(rug.n_dense)
-    place = options.device(device)
+    place = known_device(device)
     kinds = _decoders(decoders, features, on_data=data is not None)
     if save is not None and "relu" not in kinds:
         raise ValueError(f"--save is {save}, which saves the relu; allowed with it: decoders with relu among them")
@@ -174,7 +175,7 @@ class _Solver:
     rows: Any
     samples: int | None
     seed: int
-    device: str | None
+    device: torch.device | None
 
     def tuned(self, decoder: Decoder, source: Source) -> Autoencoder:
         from persianrug.autoencoder import Autoencoder
@@ -378,11 +379,10 @@ def _print_losses(console: Console, rows: dict[str, dict[str, Any]], measured: b
         if measured:
             # Where nothing is lost but rounding errors, their ratio says nothing.
             exact = row.get("recovers") and row.get("recovered") == 1
-            off = row["measured"] / row["predicted"] - 1 if row["predicted"] and not exact else None
             cells += [
                 f"{row['measured']:.5g}",
                 f"{row['stderr']:.1g}",
-                "exact" if exact else "-" if off is None or off > _OFF else f"{off:+.2%}",
+                "exact" if exact else off_by(row["measured"], row["predicted"], 2) or "-",
                 f"{row['microseconds_per_vector']:.1f}",
             ]
         table.add_row(name, *cells)

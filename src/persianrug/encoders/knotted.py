@@ -55,7 +55,7 @@ class KnottedRug(Encoder):
         self.n_dense = checks.integer("n_dense", n_dense, 1, channels)
         # A single channel has nothing to be mixed with.
         self.rug = Rug(channels, n_dense, seed, signs) if channels > 1 else None
-        self.channels, self.seed, self.signs = channels, seed, signs
+        self.channels, self.seed, self.signs = channels, checks.seed(seed), signs
 
     @classmethod
     def weave(cls, knot: Knot, n_sparse: int, n_dense: int, seed: int = 0, signs: bool = True) -> KnottedRug:

@@ -111,7 +111,7 @@ class Gaussian(Matrix):
     def __init__(self, n_sparse: int, n_dense: int, seed: int = 0) -> None:
         self.n_sparse = checks.integer("n_sparse", n_sparse, 2, MOST_SPARSE)
         self.n_dense = checks.integer("n_dense", n_dense, 1, self.n_sparse)
-        self.seed = checks.integer("seed", seed, 0)
+        self.seed = checks.seed(seed)
 
     def __repr__(self) -> str:
         return f"Gaussian(n_sparse={self.n_sparse}, n_dense={self.n_dense}, seed={self.seed})"

@@ -57,7 +57,7 @@ class Rug(Encoder):
             raise ValueError(f"knot is {knot!r}; allowed: KnottedRug.weave(knot, n_sparse, n_dense, ...)")
         self.n_sparse = checks.integer("n_sparse", n_sparse, 2, MOST_SPARSE)
         self.n_dense = checks.integer("n_dense", n_dense, 1, self.n_sparse)
-        self.seed = checks.integer("seed", seed, 0)
+        self.seed = checks.seed(seed)
         if not isinstance(signs, bool):
             raise ValueError(f"signs is {signs!r}; allowed: True, False")
         self.signs = signs

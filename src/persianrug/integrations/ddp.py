@@ -112,7 +112,7 @@ class SketchState:
             raise ValueError(f"ratio is {ratio}; allowed: {allowed}")
         self.process_group = process_group
         self.ratio = float(ratio)
-        self.seed = checks.integer("seed", seed, 0)
+        self.seed = checks.seed(seed)
         self.start_iter = checks.integer("start_iter", start_iter, 0)
         self.code_dtype = code_dtype
         self.iter = 0

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from persianrug._support import checks
+from persianrug._support.devices import known_device
 from persianrug._support.files import check_writable
 from persianrug._support.tensors import read_tensors, write_tensors
 from persianrug.networks.network import Network
@@ -115,7 +116,7 @@ def train_many(
     ValueError
         As in `train`, or if trainings differ in anything else.
     """
-    run = Descent(trainings, torch.device(device), dtype)
+    run = Descent(trainings, known_device(device), dtype)
     checks.integer("checkpoint_every", checkpoint_every, 1)
     steps = trainings[0].steps
     if checkpoint is not None and check_writable(checkpoint).exists():

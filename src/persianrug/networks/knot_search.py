@@ -88,7 +88,7 @@ def search(
     budget = min(checks.positive("budget", budget), _LONGEST)
     if checks.probability("ratio", ratio) == 1:
         raise ValueError("ratio is 1.0; allowed: a number in (0, 1), there is nothing to be tied at 1")
-    generator = torch.Generator().manual_seed(checks.integer("seed", seed, 0, 2**63 - 1))
+    generator = torch.Generator().manual_seed(checks.seed(seed))
     # What was found nearby is where the search goes on from.
     known = nearest(p, ratio)
     sigma = noise_level(source.variance, ratio)

@@ -223,7 +223,7 @@ class Network:
         if samples is None:
             samples = max(min(_SAMPLES, _ENTRIES // self.n_sparse), 2)
         samples = checks.integer("samples", samples, 2, checks.MOST_SAMPLES)
-        generator = torch.Generator(self.W_in.device).manual_seed(checks.integer("seed", seed, 0, 2**63 - 1))
+        generator = torch.Generator(self.W_in.device).manual_seed(checks.seed(seed))
         weights = torch.as_tensor(np.array(importance), dtype=self.W_in.dtype, device=self.W_in.device)
         losses = []
         step = max(1, _BATCH_ENTRIES // self.n_sparse)

@@ -193,7 +193,7 @@ def measure_symmetry(
     """
     weights_out, weights_in, offsets = checked_weights(W_out, W_in, bias)
     samples = checks.integer("samples", samples, 8, _MOST_SAMPLES)
-    seed = checks.integer("seed", seed, 0, 2**63 - 1)
+    seed = checks.seed(seed)
     if not isinstance(source, Source):
         raise ValueError(f"source is {source!r}; allowed: a Source")
     if source.n_sparse is not None:

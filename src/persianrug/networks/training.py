@@ -96,7 +96,7 @@ class Training:
     def __post_init__(self) -> None:
         least = {"n_sparse": 2, "n_dense": 1, "seed": 0, "hidden": 0, "steps": 1, "batch": 1, "patience": 0}
         for name, low in least.items():
-            high = {"n_dense": self.n_sparse, "seed": 2**63 - 1}.get(name)
+            high = {"n_dense": self.n_sparse, "seed": checks.MOST_SEED}.get(name)
             object.__setattr__(self, name, checks.integer(name, getattr(self, name), low, high))
         if not isinstance(self.source, Source):
             raise ValueError(f"source is a {type(self.source).__name__}; allowed: a Source")

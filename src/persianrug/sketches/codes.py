@@ -216,7 +216,7 @@ class Codes:
             share = checks.finite("entries", entries, "a number in [0, 1]")  # type: ignore[arg-type]
             if not 0 <= share <= 1:
                 raise ValueError(f"entries is {entries!r}; allowed: a number in [0, 1], or a mask")
-            keys = np.random.default_rng(checks.integer("seed", seed, 0)).random(self.shape)
+            keys = np.random.default_rng(checks.seed(seed)).random(self.shape)
             mask = keys.argsort(axis=1).argsort(axis=1) < round(share * self.shape[1])
         else:
             mask = np.asarray(entries)

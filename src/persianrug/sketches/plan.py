@@ -163,7 +163,7 @@ class CodeSize:
             raise ValueError("bits is 'auto'; allowed with ratio or n_dense: an integer from 1 to 16, or None")
         if bits is not None and bits != "auto":
             bits = checks.integer("bits", bits, 1, 16)  # type: ignore[arg-type]
-        seed = checks.integer("seed", seed, 0)
+        seed = checks.seed(seed)
         if decoder != "auto":
             checks.one_of("decoder", decoder, ["auto", *decoders_for(profile.source)])
         if target_loss is not None:

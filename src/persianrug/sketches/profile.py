@@ -198,7 +198,7 @@ class ProfileFitter:
 
     def __init__(self, n_sparse: int, seed: int = 0) -> None:
         self.n_sparse = checks.integer("n_sparse", n_sparse, 2)
-        self._keys = np.random.PCG64(checks.integer("seed", seed, 0))
+        self._keys = np.random.PCG64(checks.seed(seed))
         most = max(2, _MOST_ENTRIES // n_sparse)
         self._held = _Sample(n_sparse, min(_HELD_OUT, most))
         self._others = _Sample(n_sparse, min(_COMPONENTS_FROM, most))

@@ -138,7 +138,7 @@ class Sketch:
         model, rug = self.model, self.rug
         if not isinstance(model.decoder, Elementwise | OAMP):
             raise ValueError(f"decoder is {self.decoder!r}; allowed on rows: all others")
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(checks.seed(seed))
         mean = torch.from_numpy(np.broadcast_to(self.source.mean, rug.n_sparse).copy())
         noise = model.channel.variance
         losses = []

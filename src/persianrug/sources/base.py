@@ -33,6 +33,7 @@ from torch import Tensor
 
 from persianrug._support import checks
 from persianrug._support.arrays import Array, Parts, as_tensor, like, place
+from persianrug._support.devices import known_device
 from persianrug.sources.posterior import Moments, narrowed
 
 Floats = NDArray[np.float64]
@@ -300,13 +301,15 @@ class Source(Parts, ABC):
             raise ValueError(f"n_sparse is {n_sparse}; allowed with this source: {self.n_sparse}, as its arrays")
         if dtype not in (torch.float32, torch.float64):
             raise ValueError(f"dtype is {dtype}; allowed: torch.float32, torch.float64")
+        if device is not None:
+            device = known_device(device)
         if isinstance(seed, torch.Generator):
             generator: torch.Generator | None = seed
             device = seed.device if device is None else device
         elif seed is None:
             generator = None
         else:
-            seed = checks.integer("seed", seed, 0, 2**63 - 1)
+            seed = checks.seed(seed)
             generator = torch.Generator(device or "cpu").manual_seed(seed)
         out = torch.empty(batch, n_sparse, dtype=dtype, device=device)
         if self.n_sparse is None and self.p < _DENSE_FROM:

@@ -81,7 +81,7 @@ class Sweep:
             "n_sparse": lambda name, value: checks.integer(name, value, 2, 1 << 30),
             "method": lambda name, value: checks.one_of(name, value, methods),
             "source": lambda name, value: checks.one_of(name, value, SOURCES),
-            "seed": lambda name, value: checks.integer(name, value, 0, 2**62),
+            "seed": lambda _name, value: checks.seed(value),
             "steps": lambda name, value: checks.integer(name, value, 1),
         }
         for name, check in rules.items():
