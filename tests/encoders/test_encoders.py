@@ -272,6 +272,7 @@ def test_bad_ratios_are_refused(ratio):
         (np.ones(3), None, "W_in has shape"),
         (np.ones((2, 1)), None, "W_in has shape"),
         (np.ones((2, 4)), np.ones((2, 4)), "W_out has shape"),
+        (np.ones((4, 2)), np.ones((2, 4)), r"W_in has shape \(4, 2\); allowed: .* n_dense <= n_sparse; are W_in"),
         (np.full((2, 4), np.nan), None, "W_in holds NaN"),
         (np.ones((2, 4)), np.full((4, 2), np.inf), "W_out holds NaN"),
         (np.eye(2, 4), None, "0 on its diagonal at feature 2"),

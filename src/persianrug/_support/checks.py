@@ -110,6 +110,19 @@ def one_of(name: str, value: str, allowed: Iterable[str]) -> str:
     return value
 
 
+def bottleneck(shape: tuple[int, ...]) -> None:
+    """Raise ValueError if W_in, of a shape (n_dense, n_sparse), makes codes longer than what they are codes of.
+
+    Nobody means to, but W_in and W_out that are taken for each other fit as well.
+    """
+    n_dense, n_sparse = shape
+    if n_dense > n_sparse:
+        raise ValueError(
+            f"W_in has shape {tuple(shape)}; allowed: (n_dense, n_sparse) with n_dense <= n_sparse; "
+            "are W_in and W_out, or their transposes, the wrong way round?"
+        )
+
+
 def rows(name: str, value: Any, width: int) -> None:
     """Raise ValueError unless `value` is an array, tensor or sparse matrix (rows, width)."""
     if not (hasattr(value, "ndim") and hasattr(value, "dtype")):

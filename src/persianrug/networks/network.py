@@ -115,7 +115,7 @@ class Network:
 
     Parameters
     ----------
-    W_in : float tensor (n_dense, n_sparse)
+    W_in : float tensor (n_dense, n_sparse), n_dense <= n_sparse
     W_out : float tensor (n_sparse, n_dense)
     bias : float tensor (n_sparse,)
     hidden : tuple of pairs of float tensors (n_sparse, n_sparse) and (n_sparse,)
@@ -148,6 +148,7 @@ class Network:
                 raise ValueError(f"{name} is a {type(tensor).__name__}; allowed: a torch.Tensor")
         if as_tensor("W_in", self.W_in).ndim != 2 or not self.W_in.numel():
             raise ValueError(f"W_in has shape {tuple(self.W_in.shape)}; allowed: (n_dense, n_sparse)")
+        checks.bottleneck(self.W_in.shape)
         n_dense, n = self.W_in.shape
         shapes = {"W_in": (n_dense, n), "W_out": (n, n_dense)}
         for name, tensor in self.tensors().items():

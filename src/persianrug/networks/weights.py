@@ -68,6 +68,7 @@ def checked_weights(
         raise ValueError(
             f"W_in has shape {tuple(weights_in.shape)}; allowed: (n_dense, n_sparse) with n_sparse >= 2"
         )
+    checks.bottleneck(weights_in.shape)
     n_dense, n_sparse = weights_in.shape
     parts: list[tuple[str, Tensor, tuple[int, ...]]]
     parts = [("W_in", weights_in, (n_dense, n_sparse)), ("W_out", as_tensor("W_out", W_out), (n_sparse, n_dense))]
