@@ -293,6 +293,34 @@ def test_bad_vectors_are_refused(method):
             getattr(rug, method)(bad)
 
 
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+@pytest.mark.parametrize("method", ["encode", "adjoint", "readout", "estimate"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_numbers_that_no_vector_has_are_refused(make, method, dtype):
+    encoder = make(64, 16)
+    name, width = ("x", 64) if method == "encode" else ("z", 16)
+    # Enough rows for several chunks, the bad one in the last.
+    rows = torch.zeros(10000, width, dtype=dtype)
+    for bad, word in (
+        *((bad, "holds NaN or infinity; allowed: finite numbers") for bad in (np.nan, np.inf, -np.inf)),
+        (-1e38, r"holds sizes up to 1e\+38; allowed: up to .*e\+3[01]"),
+    ):
+        rows[-1, 3] = bad
+        with pytest.raises(ValueError, match=f"{name} {word}"):
+            getattr(encoder, method)(rows)
+        with pytest.raises(ValueError, match=f"{name} {word}"):
+            getattr(encoder, method)(rows[-1].requires_grad_())
+    rows[-1, 3] = 1e30
+    assert bool(getattr(encoder, method)(rows).isfinite().all())
+
+
+def test_what_is_not_looked_at_goes_through():
+    x = np.zeros((2, 64))
+    x[1, 5] = np.nan
+    found = pr.Rug(64, 16).encode(x, check=False)
+    assert np.array_equal(np.isnan(found), np.repeat([[False], [True]], 16, axis=1))
+
+
 @pytest.mark.parametrize("recipe", [{}, {"name": "nope"}, {"name": "rug"}, {"name": "rug", "n_sparse": 4, "x": 1}])
 def test_bad_recipes_are_refused(recipe):
     with pytest.raises(ValueError, match="encoder"):

@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 SMALLEST, LARGEST = 1e-30, 1e30
 # With room for how 32 bits round it.
 BEYOND = LARGEST * (1 + 1e-6)
+# Sums of squares of numbers up to this stay within the range of 32 bits.
+SQUARES_FIT = 1e15
 # Of a measurement, which keeps one loss a vector: 1 GiB.
 MOST_SAMPLES = 1 << 27
 

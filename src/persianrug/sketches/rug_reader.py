@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from persianrug._support import checks
+from persianrug._support.arrays import bounded
 from persianrug._support.json import unpack
 from persianrug.sketches.codes import Codes, Mixture, digest
 from persianrug.sketches.rug_layout import (
@@ -134,6 +136,7 @@ class RugReader:
         centre = np.asarray(unpack(header["centre"]), dtype=np.float64)
         if centre.shape != ((0,) if self.bits is None else (rug.n_dense,)):
             raise ValueError("its centre has another size")
+        bounded("its centre", torch.from_numpy(centre), rug.largest_code)
         self._layout = Layout(rug.n_dense, dtype, self.bits, checks.finite("step", header["step"]), centre)
         most = max(1, MOST_CHUNK // self._layout.row_bytes)
         self.chunk_rows = checks.integer("chunk_rows", header["chunk_rows"], 1, most)
@@ -294,7 +297,11 @@ class RugReader:
         body, seal = content[:-SEAL], content[-SEAL:]
         if not whole or checksum(self._seal, head, body) != seal:
             raise self._error(f"is damaged: the checksum of rows {first} to {first + rows} does not fit")
-        return self._layout.unpack(body)
+        values = self._layout.unpack(body)
+        where = f"rug file {self._path} in rows {first} to {first + rows}"
+        # Those that are rounded have no level for what is missing.
+        bounded(where, torch.from_numpy(values), self.sketch.rug.largest_code, missing=self.bits is None)
+        return values
 
     def _codes(self, values: NDArray[Any]) -> Codes:
         return Codes(values, self.sketch.rug, self.mixture, self.bits)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persianrug._support import checks
+from persianrug._support.arrays import as_tensor, bounded
 from persianrug._support.json import pack
 from persianrug.sketches.codes import Codes, Mixture, digest
 from persianrug.sketches.plan import Plan
@@ -167,7 +168,8 @@ class RugWriter:
         Raises
         ------
         ValueError
-            If the codes are of another rug, sum or rounding, or have entries missing where entries are rounded.
+            If the codes are of another rug, sum or rounding, have entries missing where entries are rounded, or
+            hold infinity or sizes that no rows up to 1e30 have.
         """
         if codes.digest != self._digest:
             raise ValueError(f"codes are of {codes.encoder}; allowed: codes of the rug that the file is of")
@@ -177,6 +179,8 @@ class RugWriter:
         values = np.asarray(codes)
         if self._bits is not None and np.isnan(values).any():
             raise ValueError("codes have entries missing; allowed where entries are rounded: whole codes")
+        # A reader refuses them.
+        bounded("codes", as_tensor("codes", values), codes.encoder.largest_code, missing=True)
         # Copied, since the caller may use its array again.
         self._pending.append(np.array(values))
         self._waiting += len(values)
