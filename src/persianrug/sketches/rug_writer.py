@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -73,6 +74,8 @@ class RugWriter:
         names: tuple[str, ...] | None = None,
         chunk_rows: int | None = None,
     ) -> None:
+        if not (isinstance(file, str | os.PathLike) or hasattr(file, "write")) or isinstance(file, io.TextIOBase):
+            raise ValueError(f"file is a {type(file).__name__}; allowed: a path, or an open binary file")
         checks.one_of("dtype", dtype, ("float32", "float64"))
         self.mixture = sketch.mixture if mixture is None else mixture
         self._bits = sketch.bits if self.mixture == sketch.mixture else None
