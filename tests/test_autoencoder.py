@@ -6,6 +6,7 @@ import scipy.sparse
 import torch
 
 import persianrug as pr
+from persianrug.decoders import DECODERS
 from tests.conftest import EVERY_SOURCE, kinds_for
 from tests.helpers import differing, model_of
 
@@ -336,3 +337,56 @@ def test_another_number_of_features_is_refused():
     for kind in (pr.Linear, pr.ReLU, pr.Bayes, pr.OAMP):
         with pytest.raises(ValueError, match=r"source uniform has 64 features; allowed with .*: 32"):
             pr.Autoencoder(pr.Rug(32, 16), kind()).tune(differing())
+
+
+@pytest.mark.parametrize("kind", DECODERS.values(), ids=DECODERS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_codes_of_nothing_are_refused(kind, dtype):
+    model = pr.Autoencoder(pr.Rug(64, 16), kind()).tune(pr.SparseUniform(0.1))
+    z = model.encode(pr.SparseUniform(0.1).sample(3, 64, seed=0, dtype=dtype))
+    for bad, word in (
+        *((bad, "z holds NaN or infinity; allowed: finite numbers") for bad in (np.nan, np.inf, -np.inf)),
+        (1e38, r"z holds sizes up to 1e\+38; allowed: up to 8e\+30"),
+    ):
+        wrong = z.index_fill(1, torch.tensor([3]), bad)
+        for given in (wrong, wrong.numpy()):
+            with pytest.raises(ValueError, match=word):
+                model.decode(given)
+    # The largest that there are have an estimate, though their squares leave the range of 32 bits.
+    x_hat = model.decode(z * (1e30 / float(z.abs().max())))
+    assert x_hat.dtype == dtype
+    assert bool(x_hat.isfinite().all())
+
+
+@pytest.mark.parametrize("gains", [1.0, 2.0, np.linspace(0.5, 2.0, 64)], ids=["1", "2", "each"])
+def test_features_of_nothing_are_refused(gains):
+    model = pr.Autoencoder(pr.Rug(64, 16), pr.ReLU(), gains=gains)
+    for bad, word in ((np.nan, "NaN or infinity"), (np.inf, "NaN or infinity"), (1e300, r"sizes up to 1e\+300")):
+        x = np.ones((3, 64))
+        x[1, 5] = bad
+        for call in (model.encode, model):
+            with pytest.raises(ValueError, match=f"x holds {word}; allowed"):
+                call(x)
+
+
+def test_missing_entries_are_no_numbers_of_nothing():
+    model = pr.Autoencoder(pr.Rug(64, 16), pr.ReLU(), channel=pr.Channel(erasures=0.25))
+    z = model.transmit(model.encode(pr.SparseUniform(0.1).sample(3, 64, seed=0)))
+    assert bool(z.isnan().any())
+    assert bool(model.decode(z).isfinite().all())
+    z[1, 5] = np.inf
+    with pytest.raises(
+        ValueError, match="z holds infinity; allowed: finite numbers, and NaN where one is missing"
+    ):
+        model.decode(z)
+
+
+def test_gradients_go_through_what_is_checked():
+    model = pr.Autoencoder(pr.Rug(64, 16), pr.Linear(2.0, 0.0))
+    x = torch.ones(3, 64, requires_grad=True)
+    model(x).sum().backward()
+    assert torch.allclose(x.grad, 2 * (model.encoder.W(torch.float32).sum(0)).expand(3, 64), atol=1e-4)
+    # Numbers that are decoded in 64 bits, too.
+    z = torch.full((3, 16), 1e20, requires_grad=True)
+    model.decode(z).sum().backward()
+    assert torch.allclose(z.grad, 2 * model.encoder.W_out(torch.float32).sum(0).expand(3, 16), atol=1e-4)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from persianrug import decoders, encoders
 from persianrug._support import checks
-from persianrug._support.arrays import Array, as_tensor, like, place
+from persianrug._support.arrays import Array, as_tensor, bounded, like, place
 from persianrug._support.devices import known_device
 from persianrug._support.tensors import read_tensors, write_tensors
 from persianrug.channel import Channel
@@ -121,11 +121,16 @@ class Autoencoder:
         return Autoencoder(self.encoder, decoder, mean, channel, self.gains)
 
     def encode(self, x: Float[Array, "*batch n_sparse"]) -> Float[Array, "*batch n_dense"]:
-        """The code of x, a float32 or float64 tensor or array; ValueError for anything else."""
+        """The code of x, a float32 or float64 tensor or array; ValueError for anything else.
+
+        So it is for NaN, infinity and sizes beyond 1e30 on the CPU; other devices would have to be waited for.
+        """
         if not self._scales:
             return self.encoder.encode(x)
         features = as_tensor("x", x, self.encoder.n_sparse)
-        return like(x, self.encoder.encode(features * place(self.gains, features)))
+        if features.device.type == "cpu":
+            bounded("x", features, checks.LARGEST / max(float(np.max(self.gains)), 1.0))
+        return like(x, self.encoder.encode(features * place(self.gains, features), check=False))
 
     def decode(self, z: Float[Array, "*batch n_dense"]) -> Float[Array, "*batch n_sparse"]:
         """The estimate of the features from their code; arguments and errors as in `encode`.
@@ -134,10 +139,15 @@ class Autoencoder:
         """
         codes = as_tensor("z", z, self.encoder.n_dense)
         rows = codes.reshape(-1, self.encoder.n_dense)
+        if codes.device.type == "cpu":
+            most = self.encoder.largest_code * min(float(np.max(self.gains)), 1.0)
+            low, high = bounded("z", rows, most, missing=self.channel.erasures > 0)
+            # Squares of numbers far beyond all amplitudes are beyond those of 32 bits.
+            rows = rows.double() if max(-low, high) > checks.SQUARES_FIT else rows
         out = self.decoder.decode(rows, self.encoder, self.mean * self.gains, self.channel)
         if self._scales:
             out = out / place(self.gains, out)
-        return like(z, out.reshape(*codes.shape[:-1], self.encoder.n_sparse))
+        return like(z, out.to(codes.dtype).reshape(*codes.shape[:-1], self.encoder.n_sparse))
 
     def transmit(
         self, z: Float[Tensor, "batch n_dense"], seed: int | torch.Generator = 0

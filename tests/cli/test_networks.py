@@ -135,6 +135,7 @@ class TestSymmetry:
             (lambda path: None, "cannot be read: No such file"),
             (lambda path: np.savez(path, W_in=np.ones((2, 8))), "cannot be read"),
             (lambda path: np.savez(path, W_in=np.ones((2, 8)), W_out=np.ones((2, 8))), "W_out has shape"),
+            (lambda path: np.savez(path, W_in=np.ones((8, 2)), W_out=np.ones((2, 8))), "the wrong way round?"),
             (lambda path: np.savez(path, W_in=np.array([{}]), W_out=np.ones((2, 8))), "cannot be read"),
         ],
     )

@@ -272,6 +272,7 @@ def test_bad_ratios_are_refused(ratio):
         (np.ones(3), None, "W_in has shape"),
         (np.ones((2, 1)), None, "W_in has shape"),
         (np.ones((2, 4)), np.ones((2, 4)), "W_out has shape"),
+        (np.ones((4, 2)), np.ones((2, 4)), r"W_in has shape \(4, 2\); allowed: .* n_dense <= n_sparse; are W_in"),
         (np.full((2, 4), np.nan), None, "W_in holds NaN"),
         (np.ones((2, 4)), np.full((4, 2), np.inf), "W_out holds NaN"),
         (np.eye(2, 4), None, "0 on its diagonal at feature 2"),
@@ -290,6 +291,34 @@ def test_bad_vectors_are_refused(method):
     for bad in (np.zeros(5), np.zeros((2, 8), dtype=int), [0.0] * 8, torch.zeros(8, dtype=torch.bfloat16)):
         with pytest.raises(ValueError, match=r"[xz] (has|is) .*; allowed"):
             getattr(rug, method)(bad)
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+@pytest.mark.parametrize("method", ["encode", "adjoint", "readout", "estimate"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_numbers_that_no_vector_has_are_refused(make, method, dtype):
+    encoder = make(64, 16)
+    name, width = ("x", 64) if method == "encode" else ("z", 16)
+    # Enough rows for several chunks, the bad one in the last.
+    rows = torch.zeros(10000, width, dtype=dtype)
+    for bad, word in (
+        *((bad, "holds NaN or infinity; allowed: finite numbers") for bad in (np.nan, np.inf, -np.inf)),
+        (-1e38, r"holds sizes up to 1e\+38; allowed: up to .*e\+3[01]"),
+    ):
+        rows[-1, 3] = bad
+        with pytest.raises(ValueError, match=f"{name} {word}"):
+            getattr(encoder, method)(rows)
+        with pytest.raises(ValueError, match=f"{name} {word}"):
+            getattr(encoder, method)(rows[-1].requires_grad_())
+    rows[-1, 3] = 1e30
+    assert bool(getattr(encoder, method)(rows).isfinite().all())
+
+
+def test_what_is_not_looked_at_goes_through():
+    x = np.zeros((2, 64))
+    x[1, 5] = np.nan
+    found = pr.Rug(64, 16).encode(x, check=False)
+    assert np.array_equal(np.isnan(found), np.repeat([[False], [True]], 16, axis=1))
 
 
 @pytest.mark.parametrize("recipe", [{}, {"name": "nope"}, {"name": "rug"}, {"name": "rug", "n_sparse": 4, "x": 1}])

@@ -392,6 +392,7 @@ def test_few_features_are_too_few_to_tell():
     [
         ((W_IN, W_IN), r"W_out has shape \(4, 16\); allowed: \(16, 4\), as W_in"),
         ((W_OUT[:, :3], W_IN), r"W_out has shape \(16, 3\); allowed: \(16, 4\), as W_in"),
+        ((W_IN, W_OUT), r"W_in has shape \(16, 4\); allowed: .* with n_dense <= n_sparse; are W_in and W_out, or"),
         ((W_OUT, W_IN[0]), r"W_in has shape \(16,\); allowed: \(n_dense, n_sparse\)"),
         ((W_OUT[:1], W_IN[:, :1]), r"W_in has shape \(4, 1\); allowed: .* n_sparse >= 2"),
         ((W_OUT[:, :0], W_IN[:0]), r"W_in has shape \(0, 16\)"),

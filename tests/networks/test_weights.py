@@ -105,6 +105,7 @@ GOOD = {"W_in": saved(W_IN), "W_out": saved(W_OUT), "bias": saved(BIAS)}
         ({"W_in": saved(W_IN.astype(str))}, "of type <U"),
         ({"W_in": saved(W_IN[0])}, r"W_in has shape \(16,\)"),
         ({"W_in": saved(np.float64(1))}, r"W_in has shape \(\)"),
+        ({"W_in": saved(W_OUT), "W_out": saved(W_IN)}, r"W_in has shape \(16, 4\); .* the wrong way round\?"),
         ({"W_out": saved(W_IN)}, r"W_out has shape \(4, 16\); allowed: \(16, 4\)"),
         ({"bias": saved(BIAS[:-1])}, r"bias has shape \(15,\)"),
         ({"W_in": saved(W_IN * np.nan)}, "W_in holds NaN or infinity"),
@@ -151,6 +152,7 @@ def test_damaged_files_are_refused(name, tmp_path):
 @pytest.mark.parametrize(
     ("replaced", "word"),
     [
+        ({"W_in": W_OUT, "W_out": W_IN}, r"W_in has shape \(16, 4\); .* the wrong way round\?"),
         ({"W_in": W_IN * np.inf}, "W_in holds NaN or infinity"),
         ({"W_in": W_IN.astype(np.complex64)}, "of type torch.complex64"),
         ({"W_in": W_IN[:, :5]}, r"W_out has shape \(16, 4\); allowed: \(5, 4\)"),

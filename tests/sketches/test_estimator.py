@@ -302,6 +302,10 @@ class TestErrors:
                 pr.Sketcher().fit(rows)
             with pytest.raises(ValueError, match=r"NaN|infinity"):
                 fitted.transform(rows)
+        codes = fitted.transform(x)
+        codes[2, 3] = np.inf
+        with pytest.raises(ValueError, match="codes holds infinity; allowed: finite numbers, and NaN"):
+            fitted.inverse_transform(codes)
 
     def test_rows(self, x):
         fitted = pr.Sketcher(0.5, decoder="linear").fit(x)

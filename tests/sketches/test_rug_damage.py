@@ -169,6 +169,10 @@ def source_claims(**source):
     return change
 
 
+def rounded_claims(header):
+    return {**header, "bits": 8, "step": 0.1, "centre": [0.0] * K, "recipe": {**header["recipe"], "bits": 8}}
+
+
 def both(*changes):
     def change(header):
         for one in changes:
@@ -224,6 +228,8 @@ CLAIMS = {
     "a centre of shape abc": claims(centre=array("<f8", "abc")),
     "a centre of any shape": claims(centre=array("<f8", [-1, -1])),
     "a centre of other text": claims(centre=array("<f8", [0], "not base 64")),
+    "a centre of NaN": both(rounded_claims, claims(centre=[math.nan] * K)),
+    "a centre of infinity": both(rounded_claims, claims(centre=[math.inf] * K)),
     "a ragged centre": claims(centre=[[1.0], [2.0, 3.0]]),
     "a centre of a letter": claims(centre="a"),
     "a list for mixture": claims(mixture=[]),
@@ -278,6 +284,21 @@ class TestForged:
                 pr.RugReader.stream(io.BytesIO(content))
             with pytest.raises(ValueError, match="rug file"), pr.RugReader(tmp_path / "a.rug"):
                 pass
+
+    @pytest.mark.parametrize("bad", [math.inf, -math.inf, 1e38])
+    def test_rows_of_nothing(self, good, tmp_path, bad):
+        header, _, _ = parts_of(good.read_bytes())
+        rows = [np.zeros(K, "<f4"), np.full(K, bad, "<f4")]
+        records = [(b"CODE", 1, place, row.tobytes()) for place, row in enumerate(rows)]
+        content = sealed(header, [*records, (b"DONE", 0, 2, b"")])
+        (tmp_path / "a.rug").write_bytes(content)
+        with pr.RugReader(tmp_path / "a.rug") as reader:
+            assert len(reader[0]) == 1
+            for read in (lambda: reader[1], reader.verify):
+                with pytest.raises(ValueError, match=r"rug file .* in rows 1 to 2 holds .*; allowed: "):
+                    read()
+        with pytest.raises(ValueError, match=r"rug file - in rows 1 to 2 holds"):
+            list(pr.RugReader.stream(io.BytesIO(content)).chunks())
 
     @pytest.mark.parametrize(
         "text",

@@ -146,6 +146,10 @@ class TestRoundTrip:
             assert np.array_equal(rows_of(reader), np.asarray(codes))
 
 
+CODES = codes_of(sketch_of())
+TENSORS = pr.Codes(torch.from_numpy(np.asarray(CODES)), CODES.encoder)
+
+
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
     """A reader, and the array that it should be like."""
@@ -177,10 +181,68 @@ class TestRandomAccess:
         with pytest.raises(IndexError, match=r"row is .*; allowed: up to 39"):
             opened[0][row]
 
-    @pytest.mark.parametrize("rows", [1.5, "a", None, [1, 2], slice(0, 5, 0)])
-    def test_other_indices(self, opened, rows):
-        with pytest.raises(ValueError, match=r"rows is|step"):
-            opened[0][rows]
+    @given(data=st.data())
+    def test_many_as_of_an_array(self, opened, data):
+        reader, values = opened
+        numbers = data.draw(st.lists(st.integers(-ROWS, ROWS - 1)))
+        mask = np.array(data.draw(st.lists(st.booleans(), min_size=ROWS, max_size=ROWS)))
+        for chosen in (numbers, np.array(numbers, dtype=np.int16), mask, list(mask)):
+            expected = values[np.array(chosen, dtype=int) if len(chosen) == 0 else chosen]
+            assert np.array_equal(np.asarray(reader[chosen]), expected)
+            assert np.array_equal(np.asarray(CODES[chosen]), expected)
+            assert np.array_equal(np.asarray(TENSORS[chosen]), expected)
+
+    @pytest.mark.parametrize("rows", [[0, 25, 26], np.arange(ROWS) % 25 == 0, slice(0, None, 25), [26, 0, 26, 0]])
+    def test_only_the_chunks_that_are_needed_are_read(self, opened, rows, monkeypatch):
+        reader, values = opened
+        read, real = [], pr.RugReader._chunk
+
+        def counted(self, place, rows, first):
+            read.append(first)
+            return real(self, place, rows, first)
+
+        monkeypatch.setattr(pr.RugReader, "_chunk", counted)
+        assert np.array_equal(np.asarray(reader[rows]), values[rows])
+        assert read == [0, 21]
+
+    @pytest.mark.parametrize(
+        ("rows", "message"),
+        [
+            (1.5, "rows is 1.5; allowed: an integer, a slice, a list"),
+            ("a", "rows is 'a'; allowed"),
+            (None, "rows is None; allowed"),
+            (True, "rows is True; allowed"),
+            ([1.0, 2.0], r"rows is an array of float64 of shape \(2,\); allowed"),
+            ([[1, 2]], r"rows is an array of int64 of shape \(1, 2\); allowed"),
+            ([[1], [2, 3]], "rows is .*; allowed"),
+            (["a"], "rows is an array of <U1 of shape"),
+            ((slice(3), 2), "rows is .*; allowed"),
+            (np.ones(ROWS - 1, dtype=bool), "rows is a mask of 39; allowed: a mask of 40"),
+            ([], None),
+            (slice(0, 5, 0), "step"),
+        ],
+    )
+    def test_other_indices(self, opened, rows, message):
+        for codes in (opened[0], CODES, TENSORS):
+            if message is None:
+                assert codes[rows].shape == (0, K)
+                continue
+            with pytest.raises(ValueError, match=message):
+                codes[rows]
+
+    @pytest.mark.parametrize("rows", [[0, ROWS], np.array([-ROWS - 1]), np.array([2**64 - 1], dtype=np.uint64)])
+    def test_rows_among_others_that_are_not_there(self, opened, rows):
+        for codes in (opened[0], CODES, TENSORS):
+            with pytest.raises(IndexError, match=r"row is .*; allowed: up to 39"):
+                codes[rows]
+
+    def test_tensors_are_indices(self, opened):
+        assert np.array_equal(np.asarray(TENSORS[torch.tensor([3, -1])]), opened[1][[3, -1]])
+        assert np.array_equal(np.asarray(opened[0][torch.arange(ROWS) > 30]), opened[1][31:])
+
+    def test_backwards(self, opened):
+        for codes in (opened[0], CODES, TENSORS):
+            assert np.array_equal(np.asarray(codes[30:5:-3]), opened[1][30:5:-3])
 
     def test_numpy_integers(self, opened):
         reader, values = opened
@@ -247,6 +309,22 @@ class TestStream:
 
 
 class TestOtherFiles:
+    def test_what_is_open_and_what_is_not(self, good):
+        with good.open("rb") as file:
+            for opened in (file, io.BytesIO(good.read_bytes()), 5):
+                with pytest.raises(
+                    ValueError, match=r"path is a .*; allowed: a path, or RugReader\.stream\(file\)"
+                ):
+                    pr.RugReader(opened)
+        for wrong in (good, str(good), None, io.StringIO("a")):
+            with pytest.raises(
+                ValueError, match=r"file is a .*; allowed: an open binary file, or RugReader\(path\)"
+            ):
+                pr.RugReader.stream(wrong)
+        for wrong in (5, None, io.StringIO()):
+            with pytest.raises(ValueError, match=r"file is a .*; allowed: a path, or an open binary file"):
+                pr.RugWriter(wrong, sketch_of())
+
     @pytest.mark.parametrize(
         "content",
         [b"", b"\x89", MAGIC, MAGIC + bytes(7), MAGIC + bytes(8), b"PK\x03\x04" * 50, bytes(1000),

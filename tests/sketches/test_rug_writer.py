@@ -183,6 +183,18 @@ class TestWriter:
         with pr.RugReader(tmp_path / "a.rug") as reader:
             assert reader.verify() == ROWS
 
+    @pytest.mark.parametrize("bad", [np.inf, -np.inf, 1e38])
+    def test_codes_of_nothing_are_refused(self, bad, tmp_path):
+        sketch = sketch_of()
+        values = np.array(codes_of(sketch))
+        values[5, 3] = bad
+        with pr.RugWriter(tmp_path / "a.rug", sketch) as writer:
+            with pytest.raises(ValueError, match=r"codes holds (infinity|sizes up to 1e\+38); allowed: "):
+                writer.write(sketch.codes(values))
+            writer.write(codes_of(sketch))
+        with pr.RugReader(tmp_path / "a.rug") as reader:
+            assert reader.verify() == ROWS
+
     def test_missing_entries_are_kept_in_floats(self, tmp_path):
         sketch = sketch_of()
         codes = codes_of(sketch).erase(0.3)

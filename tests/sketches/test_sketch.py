@@ -224,6 +224,26 @@ class TestRefusals:
                 with pytest.raises(ValueError, match="rows holds NaN or infinity"):
                     sketch.encode(rows)
 
+    @pytest.mark.parametrize("kind", SOURCES)
+    @pytest.mark.parametrize(
+        ("bad", "word"), [(np.inf, "infinity"), (-np.inf, "infinity"), (1e38, r"sizes up to")]
+    )
+    def test_codes_of_nothing(self, kind, bad, word):
+        sketch = pr.Sketch(SOURCES[kind](16, 0.2), pr.Rug(16, 4))
+        for dtype in (np.float32, np.float64):
+            z = np.ones((3, 4), dtype=dtype)
+            z[1, 2], z[0, 0] = bad, np.nan
+            for given in (z, torch.from_numpy(z)):
+                with pytest.raises(ValueError, match=f"codes holds {word}.*; allowed: "):
+                    sketch.decode(sketch.codes(given))
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e200])
+    def test_laws_on_what_is_no_row(self, bad):
+        x = np.ones((3, 16))
+        x[1, 5] = bad
+        with pytest.raises(ValueError, match="rows holds "):
+            pr.Sketch(SOURCES["one-sided"](16, 0.2), pr.Rug(16, 4)).laws_on(x)
+
     @pytest.mark.parametrize("rows", [np.zeros((3, 15)), np.zeros(16), np.zeros((2, 3, 16)),
                                       torch.zeros(3, 17), scipy.sparse.csr_array((3, 15))])  # fmt: skip
     def test_shapes(self, rows):

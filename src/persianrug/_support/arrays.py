@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, TypeVar
@@ -49,23 +50,59 @@ def like(original: Array, tensor: torch.Tensor) -> Array:
     return tensor.numpy() if isinstance(original, np.ndarray) else tensor
 
 
-def map_rows(function: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor, width: int) -> torch.Tensor:
+def bounded(name: str, tensor: torch.Tensor, most: float, *, missing: bool = False) -> tuple[float, float]:
+    """The least and the largest number of a tensor, whose sizes are at most `most`.
+
+    Raises
+    ------
+    ValueError
+        If a number is larger, infinite or NaN; NaN is an entry that is missing, where there may be such.
+    """
+    if not tensor.numel():
+        return 0.0, 0.0
+    seen = tensor.detach()
+    if missing:
+        seen = seen.nan_to_num(nan=0.0, posinf=math.inf, neginf=-math.inf)
+    # Both are NaN where any number is. A mask of what is finite would take 70 times as long, and as much memory.
+    low, high = (float(extreme) for extreme in seen.aminmax())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        if missing:
+            raise ValueError(f"{name} holds infinity; allowed: finite numbers, and NaN where one is missing")
+        raise ValueError(f"{name} holds NaN or infinity; allowed: finite numbers")
+    # With room for how 32 bits round it.
+    if max(-low, high) > most * (1 + 1e-6):
+        raise ValueError(f"{name} holds sizes up to {max(-low, high):g}; allowed: up to {most:g}")
+    return low, high
+
+
+def map_rows(
+    function: Callable[[torch.Tensor], torch.Tensor],
+    rows: torch.Tensor,
+    width: int,
+    check: Callable[[torch.Tensor], object] = lambda _: None,
+) -> torch.Tensor:
     """Apply `function`, which maps (rows, k) to (rows, width), to the last axis of `rows`.
 
     On the CPU the rows go through in chunks that stay in cache. Where a gradient is wanted, or on another
-    device, they go through at once.
+    device, they go through at once. What goes through is checked on the CPU, in a chunk that then is in cache;
+    other devices would have to be waited for.
     """
     flat = rows.reshape(-1, rows.shape[-1])
     step = max(1, _CHUNK_BYTES // (max(width, rows.shape[-1]) * rows.element_size()))
     if not len(flat):
         # Some kernels refuse to do nothing.
         out = flat.new_zeros(0, width)
-    elif rows.device.type != "cpu" or len(flat) <= step or (rows.requires_grad and torch.is_grad_enabled()):
+    elif rows.device.type != "cpu":
+        out = function(flat)
+    elif len(flat) <= step or (rows.requires_grad and torch.is_grad_enabled()):
+        check(flat)
         out = function(flat)
     else:
         out = flat.new_empty(len(flat), width)
         for start in range(0, len(flat), step):
-            out[start : start + step] = function(flat[start : start + step])
+            part = flat[start : start + step]
+            check(part)
+            out[start : start + step] = function(part)
     return out.reshape(*rows.shape[:-1], width)
 
 

@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 SMALLEST, LARGEST = 1e-30, 1e30
 # With room for how 32 bits round it.
 BEYOND = LARGEST * (1 + 1e-6)
+# Sums of squares of numbers up to this stay within the range of 32 bits.
+SQUARES_FIT = 1e15
 # Of a measurement, which keeps one loss a vector: 1 GiB.
 MOST_SAMPLES = 1 << 27
 # PyTorch takes no larger ones in one form, and databases none.
@@ -115,6 +117,19 @@ def one_of(name: str, value: str, allowed: Iterable[str]) -> str:
     if value not in allowed:
         raise ValueError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
     return value
+
+
+def bottleneck(shape: tuple[int, ...]) -> None:
+    """Raise ValueError if W_in, of a shape (n_dense, n_sparse), makes codes longer than what they are codes of.
+
+    Nobody means to, but W_in and W_out that are taken for each other fit as well.
+    """
+    n_dense, n_sparse = shape
+    if n_dense > n_sparse:
+        raise ValueError(
+            f"W_in has shape {tuple(shape)}; allowed: (n_dense, n_sparse) with n_dense <= n_sparse; "
+            "are W_in and W_out, or their transposes, the wrong way round?"
+        )
 
 
 def rows(name: str, value: Any, width: int) -> None:

@@ -10,8 +10,10 @@ whose interference has mean 0 and, over the source, the variance v sum_{j != i} 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,7 +22,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from persianrug._support.arrays import Array, as_tensor, like, map_rows
+from persianrug._support import checks
+from persianrug._support.arrays import Array, as_tensor, bounded, like, map_rows
 from persianrug.channel import Channel
 from persianrug.sources import Each
 
@@ -68,6 +71,11 @@ class Encoder(ABC):
     @abstractmethod
     def code_power(self) -> float:
         """sum_ij W_in_ij^2 / n_dense: the variance of an entry of the code per variance of a feature."""
+
+    @cached_property
+    def largest_code(self) -> float:
+        """The largest size of an entry of a code that is read: what features of the size 1e30 make."""
+        return checks.LARGEST * math.sqrt(self.n_sparse * max(self.code_power, 1.0))
 
     @property
     @abstractmethod
@@ -124,23 +132,42 @@ class Encoder(ABC):
     def _readout(self, z: Tensor) -> Tensor:
         """(rows, n_dense) to (rows, n_sparse), by W_out."""
 
-    def encode(self, x: Float[Array, "*batch n_sparse"]) -> Float[Array, "*batch n_dense"]:
+    def encode(self, x: Float[Array, "*batch n_sparse"], *, check: bool = True) -> Float[Array, "*batch n_dense"]:
         """The code W_in x.
+
+        Parameters
+        ----------
+        x : float32 or float64 tensor or array (..., n_sparse)
+        check : bool
+            Whether numbers are looked at. Where they are not, NaN or infinity in a vector makes its code NaN or
+            infinity. They are only on the CPU: other devices would have to be waited for.
 
         Raises
         ------
         ValueError
-            If x is not a float32 or float64 tensor or array whose last axis is n_sparse long.
+            If x is not a float32 or float64 tensor or array whose last axis is n_sparse long, or holds NaN,
+            infinity or sizes beyond 1e30 that its code shows.
         """
-        return like(x, map_rows(self._forward, as_tensor("x", x, self.n_sparse), self.n_dense))
+        rows = as_tensor("x", x, self.n_sparse)
+        forward = self._forward_checked if check and rows.device.type == "cpu" else self._forward
+        return like(x, map_rows(forward, rows, self.n_dense))
+
+    def _forward_checked(self, x: Tensor) -> Tensor:
+        # What is not finite gets into the code, which is shorter and in cache.
+        z = self._forward(x)
+        try:
+            bounded("z", z, self.largest_code)
+        except ValueError:
+            bounded("x", x, checks.LARGEST)
+        return z
 
     def adjoint(self, z: Float[Array, "*batch n_dense"]) -> Float[Array, "*batch n_sparse"]:
         """W_in^T z; errors as in `encode`."""
-        return like(z, map_rows(self._adjoint, as_tensor("z", z, self.n_dense), self.n_sparse))
+        return like(z, self._read(self._adjoint, as_tensor("z", z, self.n_dense)))
 
     def readout(self, z: Float[Array, "*batch n_dense"]) -> Float[Array, "*batch n_sparse"]:
         """W_out z; errors as in `encode`."""
-        return like(z, map_rows(self._readout, as_tensor("z", z, self.n_dense), self.n_sparse))
+        return like(z, self._read(self._readout, as_tensor("z", z, self.n_dense)))
 
     def estimate(self, z: Float[Array, "*batch n_dense"], mean: Each = 0.0) -> Float[Array, "*batch n_sparse"]:
         """Unbiased estimate y = mean + W_out (z - W_in mean) of the features from their code.
@@ -157,7 +184,11 @@ class Encoder(ABC):
             As in `encode`.
         """
         tensor = as_tensor("z", z, self.n_dense)
-        return like(z, map_rows(self.estimator(mean, tensor), tensor, self.n_sparse))
+        return like(z, self._read(self.estimator(mean, tensor), tensor))
+
+    def _read(self, function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+        """What a function, which maps (rows, n_dense) to (rows, n_sparse), makes of codes that are checked."""
+        return map_rows(function, z, self.n_sparse, partial(bounded, "z", most=self.largest_code))
 
     def estimator(self, mean: Each, like: Tensor, *, erasures: bool = False) -> Any:
         """The function of `estimate` on tensors (rows, n_dense) of the dtype and device of `like`.

@@ -136,7 +136,7 @@ class Dense(Matrix):
 
     Parameters
     ----------
-    W_in : float tensor or array (n_dense, n_sparse)
+    W_in : float tensor or array (n_dense, n_sparse), n_dense <= n_sparse
     W_out : float tensor or array (n_sparse, n_dense), optional
         By default the transpose of W_in. Its rows are scaled so that W_out W_in has a diagonal of ones.
 
@@ -155,6 +155,7 @@ class Dense(Matrix):
             raise ValueError(
                 f"W_in has shape {tuple(encoder.shape)}; allowed: (n_dense, n_sparse) with n_sparse >= 2"
             )
+        checks.bottleneck(encoder.shape)
         decoder = encoder.T if W_out is None else as_tensor("W_out", W_out).detach()
         if decoder.shape != encoder.T.shape:
             raise ValueError(f"W_out has shape {tuple(decoder.shape)}; allowed: {tuple(encoder.T.shape)}, as W_in")

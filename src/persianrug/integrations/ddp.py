@@ -265,7 +265,8 @@ def sketch_hook(state: SketchState, bucket: GradBucket) -> torch.futures.Future[
     before = state._recall(parts, buffer)
     blocks = sketch.blocks(buffer if before is None else buffer + before)
     kept = sketch.largest(blocks)
-    code = sketch.rug.encode(kept).to(state.code_dtype)
+    # What is not finite is to arrive as that, everywhere.
+    code = sketch.rug.encode(kept, check=False).to(state.code_dtype)
     # What was sent is forgotten though it is decoded with an error: where blocks are recovered that is 1e-6 of its
     # energy, and where they are not, memories that take the error back grow until no block is recovered any more.
     state._remember(parts, sketch.flat(blocks - kept))

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from persianrug._support import checks
-from persianrug._support.arrays import Array, as_tensor, like, map_rows
+from persianrug._support.arrays import Array, as_tensor, bounded, like, map_rows
 from persianrug._support.tensors import read_tensors, write_tensors
 from persianrug.autoencoder import Autoencoder
 from persianrug.decoders import Linear, ReLU
@@ -109,13 +109,17 @@ def propagate(
     return z, [*layers, Layer(h, pre, act(pre))]
 
 
+def _check(x: Tensor) -> None:
+    bounded("x", x, checks.LARGEST)
+
+
 @dataclass(frozen=True, eq=False)
 class Network:
     """A network x_hat = act(W_out W_in x + bias), with hidden layers before the last activation or none.
 
     Parameters
     ----------
-    W_in : float tensor (n_dense, n_sparse)
+    W_in : float tensor (n_dense, n_sparse), n_dense <= n_sparse
     W_out : float tensor (n_sparse, n_dense)
     bias : float tensor (n_sparse,)
     hidden : tuple of pairs of float tensors (n_sparse, n_sparse) and (n_sparse,)
@@ -148,6 +152,7 @@ class Network:
                 raise ValueError(f"{name} is a {type(tensor).__name__}; allowed: a torch.Tensor")
         if as_tensor("W_in", self.W_in).ndim != 2 or not self.W_in.numel():
             raise ValueError(f"W_in has shape {tuple(self.W_in.shape)}; allowed: (n_dense, n_sparse)")
+        checks.bottleneck(self.W_in.shape)
         n_dense, n = self.W_in.shape
         shapes = {"W_in": (n_dense, n), "W_out": (n, n_dense)}
         for name, tensor in self.tensors().items():
@@ -181,9 +186,12 @@ class Network:
         return weights
 
     def encode(self, x: Float[Array, "*batch n_sparse"]) -> Float[Array, "*batch n_dense"]:
-        """The code W_in x of a float32 or float64 tensor or array; ValueError for anything else."""
+        """The code W_in x of a float32 or float64 tensor or array; ValueError for anything else.
+
+        So it is for NaN, infinity and sizes beyond 1e30 on the CPU; other devices would have to be waited for.
+        """
         rows = as_tensor("x", x, self.n_sparse)
-        return like(x, map_rows(lambda part: part @ self.W_in.to(part).T, rows, self.n_dense))
+        return like(x, map_rows(lambda part: part @ self.W_in.to(part).T, rows, self.n_dense, _check))
 
     def __call__(self, x: Float[Array, "*batch n_sparse"]) -> Float[Array, "*batch n_sparse"]:
         """The estimate of x; arguments and errors as in `encode`."""
@@ -193,7 +201,7 @@ class Network:
         def estimate(part: Tensor) -> Tensor:
             return propagate(weights, part[None], self.activation, self.residual)[1][-1].out[0]
 
-        return like(x, map_rows(estimate, rows, self.n_sparse))
+        return like(x, map_rows(estimate, rows, self.n_sparse, _check))
 
     @torch.no_grad()
     def measure(

@@ -188,8 +188,8 @@ def measure_symmetry(
     Raises
     ------
     ValueError
-        If shapes do not fit, there are fewer than 2 features, numbers are not finite or above 1e30, the source has
-        features that differ, or samples or seed are out of range.
+        If shapes do not fit, n_dense is above n_sparse, there are fewer than 2 features, numbers are not finite or
+        above 1e30, the source has features that differ, or samples or seed are out of range.
     """
     weights_out, weights_in, offsets = checked_weights(W_out, W_in, bias)
     samples = checks.integer("samples", samples, 8, _MOST_SAMPLES)

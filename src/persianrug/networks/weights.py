@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from persianrug._support import checks
-from persianrug._support.arrays import as_tensor
+from persianrug._support.arrays import as_tensor, bounded
 from persianrug._support.files import untrusted
 from persianrug._support.npy import check_numeric, header
 from persianrug.autoencoder import FORMAT, Autoencoder
@@ -68,6 +68,7 @@ def checked_weights(
         raise ValueError(
             f"W_in has shape {tuple(weights_in.shape)}; allowed: (n_dense, n_sparse) with n_sparse >= 2"
         )
+    checks.bottleneck(weights_in.shape)
     n_dense, n_sparse = weights_in.shape
     parts: list[tuple[str, Tensor, tuple[int, ...]]]
     parts = [("W_in", weights_in, (n_dense, n_sparse)), ("W_out", as_tensor("W_out", W_out), (n_sparse, n_dense))]
@@ -77,12 +78,7 @@ def checked_weights(
     for name, tensor, shape in parts:
         if tensor.shape != shape:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}; allowed: {shape}, as W_in")
-        # Both are NaN where any number is; a mask would take as much memory as the matrix.
-        largest = max(abs(float(extreme)) for extreme in tensor.detach().aminmax())
-        if not math.isfinite(largest):
-            raise ValueError(f"{name} holds NaN or infinity; allowed: finite numbers")
-        if largest > checks.LARGEST:
-            raise ValueError(f"{name} holds sizes up to {largest:g}; allowed: up to {checks.LARGEST:g}")
+        bounded(name, tensor, checks.LARGEST)
         wide[name] = tensor.detach().to(device="cpu", dtype=torch.float64)
     offsets = wide["bias"].numpy() if bias is not None else np.zeros(n_sparse)
     return wide["W_out"], wide["W_in"], offsets

@@ -85,6 +85,50 @@ def digest(recipe: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
 
+def places(rows: Any, count: int, where: str = "") -> NDArray[np.int64]:
+    """The numbers (k,), from 0 on, of some of `count` rows, in the order asked.
+
+    Parameters
+    ----------
+    rows : int, slice, list or array of ints, or mask (count,)
+        Negative numbers count from the end.
+    where : str
+        What messages say of the count.
+
+    Raises
+    ------
+    IndexError
+        If there is no such row.
+    ValueError
+        If rows are given in another way.
+    """
+    allowed = f"an integer, a slice, a list or array of integers, or a mask of {count}"
+    if isinstance(rows, slice):
+        return np.arange(*rows.indices(count), dtype=np.int64)
+    try:
+        found = np.asarray(rows)
+    except (TypeError, ValueError):
+        found = np.asarray(None)
+    if found.dtype == bool and found.ndim == 1:
+        if len(found) != count:
+            raise ValueError(f"rows is a mask of {len(found)}; allowed: a mask of {count}{where}")
+        return np.flatnonzero(found)
+    if found.ndim == 1 and not len(found):
+        return np.empty(0, dtype=np.int64)
+    if found.ndim == 0 and isinstance(rows, int) and not isinstance(rows, bool):
+        # Of any size.
+        found = np.asarray(rows, dtype=object)
+    elif found.ndim > 1 or found.dtype.kind not in "iu":
+        given = repr(rows) if found.ndim == 0 else f"an array of {found.dtype} of shape {found.shape}"
+        raise ValueError(f"rows is {given}; allowed: {allowed}")
+    found = found.reshape(-1)
+    for row in (found.min(), found.max()):
+        if not -count <= row < count:
+            raise IndexError(f"row is {row}; allowed: {f'up to {count - 1}' if count else 'none'}{where}")
+    numbers = found.astype(np.int64)
+    return np.where(numbers < 0, numbers + count, numbers)
+
+
 @dataclass(frozen=True, eq=False)
 class Codes:
     """Codes of rows by one encoder, that add up: the sum of two codes is the code of the sum.
@@ -155,11 +199,22 @@ class Codes:
         return np.array(values, dtype=dtype) if copy else np.asarray(values, dtype=dtype)
 
     def __getitem__(self, rows: Any) -> Codes:
-        """Some of the rows; a single one stays a row of codes."""
-        if isinstance(rows, int | np.integer):
-            # Not rows : rows + 1, which is empty at -1.
-            rows = [range(len(self))[rows]]
-        return replace(self, values=self.values[rows])
+        """Some of the rows, by integers, a slice or a mask; a single one stays a row of codes.
+
+        Raises
+        ------
+        IndexError
+            If there is no such row.
+        ValueError
+            If rows are given in another way.
+        """
+        if isinstance(rows, slice) and (rows.step is None or int(rows.step) > 0):
+            # No copy.
+            return replace(self, values=self.values[rows])
+        chosen = places(rows.cpu() if isinstance(rows, Tensor) else rows, len(self))
+        if isinstance(self.values, Tensor):
+            return replace(self, values=self.values[torch.from_numpy(chosen).to(self.values.device)])
+        return replace(self, values=self.values[chosen])
 
     def __add__(self, other: Codes) -> Codes:
         if not isinstance(other, Codes):

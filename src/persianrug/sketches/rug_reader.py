@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -9,11 +10,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from persianrug._support import checks
+from persianrug._support.arrays import bounded
 from persianrug._support.json import unpack
-from persianrug.sketches.codes import Codes, Mixture, digest
+from persianrug.sketches.codes import Codes, Mixture, digest, places
 from persianrug.sketches.rug_layout import (
     ALLOWED,
     CODE,
@@ -34,7 +37,7 @@ from persianrug.sketches.sketch import Sketch
 
 
 class RugReader:
-    """Reads a .rug file: `len`, rows by index or slice, and all of them in chunks.
+    """Reads a .rug file: `len`, rows as of an array, and all of them in chunks.
 
     Every chunk that is read has its checksum compared. A file that was cut off, as by a crash, or damaged, is open
     for the rows before that; `problem` says what is wrong with the rest.
@@ -64,6 +67,10 @@ class RugReader:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        if not isinstance(path, str | os.PathLike):
+            raise ValueError(
+                f"path is a {type(path).__name__}; allowed: a path, or RugReader.stream(file) of an open file"
+            )
         self._path = path
         target = Path(path)
         if not target.is_file():
@@ -82,6 +89,10 @@ class RugReader:
     @classmethod
     def stream(cls, file: BinaryIO) -> Self:
         """A reader of a pipe, whose rows come once, in `chunks`; errors as above."""
+        if not hasattr(file, "read") or isinstance(file, io.TextIOBase):
+            raise ValueError(
+                f"file is a {type(file).__name__}; allowed: an open binary file, or RugReader(path) of a path"
+            )
         reader = cls.__new__(cls)
         reader._path, reader._file = "-", file
         reader._open(None)
@@ -134,6 +145,7 @@ class RugReader:
         centre = np.asarray(unpack(header["centre"]), dtype=np.float64)
         if centre.shape != ((0,) if self.bits is None else (rug.n_dense,)):
             raise ValueError("its centre has another size")
+        bounded("its centre", torch.from_numpy(centre), rug.largest_code)
         self._layout = Layout(rug.n_dense, dtype, self.bits, checks.finite("step", header["step"]), centre)
         most = max(1, MOST_CHUNK // self._layout.row_bytes)
         self.chunk_rows = checks.integer("chunk_rows", header["chunk_rows"], 1, most)
@@ -212,34 +224,28 @@ class RugReader:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def __getitem__(self, rows: int | slice) -> Codes:
-        """Codes of one row, or of a slice of rows; only their chunks are read.
+    def __getitem__(self, rows: Any) -> Codes:
+        """Codes of some rows, by an integer, a slice, a list or array of integers, or a mask; in the order asked.
+
+        Only their chunks are read.
 
         Raises
         ------
+        IndexError
+            If there is no such row that can be read.
         ValueError
-            If a chunk of theirs is damaged, or a row that was asked for cannot be read.
+            If a chunk of theirs is damaged, or rows are given in another way.
         """
         if self._records is None:
             raise TypeError("a pipe is read in order; allowed: chunks()")
-        if isinstance(rows, slice):
-            wanted = range(self._count)[rows]
-        else:
-            try:
-                wanted = range(self._count)[rows : rows + 1 or None] if -self._count <= rows else range(0)
-            except TypeError:
-                raise ValueError(f"rows is {rows!r}; allowed: an integer or a slice") from None
-            if not len(wanted):
-                raise IndexError(
-                    f"row is {rows}; allowed: up to {self._count - 1}, as can be read of {self._path}"
-                )
-        if not len(wanted):
-            return self._codes(np.empty((0, self._layout.n_dense), self._layout.dtype.newbyteorder("=")))
-        low, high = min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1])
-        start, stop = np.searchsorted(self._first, [low, high], side="right")
-        records = self._records[start - 1 : stop]
-        values = np.concatenate([self._chunk(*record) for record in records])
-        return self._codes(values[np.asarray(wanted) - records[0][2]])
+        wanted = places(rows, self._count, f", as can be read of {self._path}")
+        values = np.empty((len(wanted), self._layout.n_dense), self.dtype)
+        record = np.searchsorted(self._first, wanted, side="right") - 1
+        order = np.argsort(record, kind="stable")
+        numbers, starts = np.unique(record[order], return_index=True)
+        for number, chosen in zip(numbers, np.split(order, starts[1:]), strict=False):
+            values[chosen] = self._chunk(*self._records[number])[wanted[chosen] - self._first[number]]
+        return self._codes(values)
 
     def chunks(self) -> Iterator[Codes]:
         """All rows that can be read, in chunks; a pipe must come to its end.
@@ -294,7 +300,11 @@ class RugReader:
         body, seal = content[:-SEAL], content[-SEAL:]
         if not whole or checksum(self._seal, head, body) != seal:
             raise self._error(f"is damaged: the checksum of rows {first} to {first + rows} does not fit")
-        return self._layout.unpack(body)
+        values = self._layout.unpack(body)
+        where = f"rug file {self._path} in rows {first} to {first + rows}"
+        # Those that are rounded have no level for what is missing.
+        bounded(where, torch.from_numpy(values), self.sketch.rug.largest_code, missing=self.bits is None)
+        return values
 
     def _codes(self, values: NDArray[Any]) -> Codes:
         return Codes(values, self.sketch.rug, self.mixture, self.bits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persianrug._support import checks
+from persianrug._support.arrays import as_tensor, bounded
 from persianrug._support.json import pack
 from persianrug.sketches.codes import Codes, Mixture, digest
 from persianrug.sketches.plan import Plan
@@ -72,6 +74,8 @@ class RugWriter:
         names: tuple[str, ...] | None = None,
         chunk_rows: int | None = None,
     ) -> None:
+        if not (isinstance(file, str | os.PathLike) or hasattr(file, "write")) or isinstance(file, io.TextIOBase):
+            raise ValueError(f"file is a {type(file).__name__}; allowed: a path, or an open binary file")
         checks.one_of("dtype", dtype, ("float32", "float64"))
         self.mixture = sketch.mixture if mixture is None else mixture
         self._bits = sketch.bits if self.mixture == sketch.mixture else None
@@ -167,7 +171,8 @@ class RugWriter:
         Raises
         ------
         ValueError
-            If the codes are of another rug, sum or rounding, or have entries missing where entries are rounded.
+            If the codes are of another rug, sum or rounding, have entries missing where entries are rounded, or
+            hold infinity or sizes that no rows up to 1e30 have.
         """
         if codes.digest != self._digest:
             raise ValueError(f"codes are of {codes.encoder}; allowed: codes of the rug that the file is of")
@@ -177,6 +182,8 @@ class RugWriter:
         values = np.asarray(codes)
         if self._bits is not None and np.isnan(values).any():
             raise ValueError("codes have entries missing; allowed where entries are rounded: whole codes")
+        # A reader refuses them.
+        bounded("codes", as_tensor("codes", values), codes.encoder.largest_code, missing=True)
         # Copied, since the caller may use its array again.
         self._pending.append(np.array(values))
         self._waiting += len(values)

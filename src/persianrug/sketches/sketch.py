@@ -16,7 +16,7 @@ from torch import Tensor
 
 from persianrug import sources
 from persianrug._support import checks
-from persianrug._support.arrays import as_tensor
+from persianrug._support.arrays import as_tensor, bounded
 from persianrug.autoencoder import Autoencoder
 from persianrug.channel import MOST_BITS, Channel, Quantiser, best_quantiser
 from persianrug.decoders import DECODERS, OAMP
@@ -28,8 +28,6 @@ from persianrug.sources import Source
 
 # Entries of a block of rows, where there are more.
 BLOCK = 1 << 22
-# Of entries of codes in float32.
-_SQUARES_FIT = 1e15
 # Decoders are tuned to the share of entries that is missing, in steps of this.
 _MISSING_STEP = 0.02
 
@@ -133,7 +131,7 @@ class Sketch:
         Raises
         ------
         ValueError
-            If rows have another shape, or the decoder is topk.
+            If rows have another shape, are not finite or beyond 1e30, or the decoder is topk.
         """
         model, rug = self.model, self.rug
         if not isinstance(model.decoder, Elementwise | OAMP):
@@ -143,6 +141,7 @@ class Sketch:
         noise = model.channel.variance
         losses = []
         for block in self._blocks(rows):
+            bounded("rows", block, checks.LARGEST)
             x = block.double()
 
             def seen(x: Tensor, energy: Tensor) -> tuple[Tensor, Tensor]:
@@ -181,7 +180,7 @@ class Sketch:
         blocks = []
         for block in self._blocks(rows):
             self._check(block)
-            z = self.rug.encode(block)
+            z = self.rug.encode(block, check=False)
             blocks.append(z if self.quantiser is None else self.quantiser.round(z, self._centre.to(z.device)))
         values: Any = torch.cat(blocks) if len(blocks) > 1 else blocks[0]
         return self.codes(values if isinstance(rows, Tensor) else values.numpy())
@@ -196,13 +195,14 @@ class Sketch:
         Raises
         ------
         ValueError
-            If the codes are of another rug.
+            If the codes are of another rug, or hold infinity or sizes that no rows up to 1e30 have.
         """
         if codes.digest != digest(self.rug.recipe()):
             raise ValueError(f"codes are of {codes.encoder}; allowed: of {self.rug}")
         given = as_tensor("codes", codes.values, self.rug.n_dense)
         # Squares of numbers far beyond all amplitudes are beyond those of 32 bits.
-        z = given.double() if bool((given.abs() > _SQUARES_FIT).any()) else given
+        low, high = bounded("codes", given, self.rug.largest_code, missing=True)
+        z = given.double() if max(-low, high) > checks.SQUARES_FIT else given
         missing = codes.missing
         if not missing.any():
             out = self._model(codes.mixture, self.rug.n_dense).decode(z)
@@ -291,11 +291,7 @@ class Sketch:
             yield as_tensor("rows", dense)
 
     def _check(self, block: Tensor) -> None:
-        least, most = (float(part) for part in block.aminmax()) if block.numel() else (0.0, 0.0)
-        if not (math.isfinite(least) and math.isfinite(most)):
-            raise ValueError("rows holds NaN or infinity; allowed: finite numbers")
-        if max(-least, most) > checks.BEYOND:
-            raise ValueError(f"rows holds sizes up to {max(-least, most):g}; allowed: up to {checks.LARGEST:g}")
+        least, _ = bounded("rows", block, checks.LARGEST)
         if least < 0 and not self.source.signed:
             raise ValueError(
                 f"rows holds {least:g}; allowed: numbers >= 0, since none of those that were fitted is negative"
