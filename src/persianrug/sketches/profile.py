@@ -25,6 +25,7 @@ from persianrug._support import checks
 from persianrug._support.files import write_whole
 from persianrug._support.json import pack, unpack
 from persianrug._support.renamed import warn_renamed
+from persianrug._support.sparse import by_rows
 from persianrug.sketches.codes import digest
 from persianrug.sources import FeatureMoments, Source, SparseGaussian, SparseTruncatedNormal
 
@@ -222,7 +223,7 @@ class ProfileFitter:
         checks.rows("rows", rows, self.n_sparse)
         if not rows.shape[0]:
             return
-        rows = rows.tocsr() if hasattr(rows, "tocsr") else np.asarray(rows)
+        rows = by_rows(rows) if hasattr(rows, "tocsr") else np.asarray(rows)
         # Before anything is learned: rows that are held out have no moments taken.
         entries = rows.data if hasattr(rows, "tocsr") else rows
         if entries.size and not max(-float(entries.min()), float(entries.max())) <= checks.BEYOND:
