@@ -298,8 +298,8 @@ class TestOtherPaths:
 
 class TestMemory:
     @pytest.mark.parametrize("kind", ["npy", "npy by columns", "npz", "npz of a name, compressed", "csr_array",
-                                      "npz by columns", "csr_matrix, uncompressed", "h5ad", "h5ad, csr", "parquet, groups of 4",
-                                      "safetensors", "pipe"])  # fmt: skip
+                                      "npz by columns", "csr_matrix, uncompressed", "h5ad", "h5ad, csr",
+                                      "parquet, groups of 4", "safetensors", "pipe"])  # fmt: skip
     def test_it_is_that_of_a_few_blocks(self, kind, tmp_path, monkeypatch):
         # 64 blocks of 128 KiB of 64-bit floats.
         monkeypatch.setattr(rows_module, "_BLOCK", 1 << 14)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import numpy as np
 import scipy.sparse
 
 from persianrug._support.extras import installing
@@ -16,6 +17,8 @@ from persianrug.sketches.row_streams import csr_blocks, sides
 
 # Of a chunk, which is unpacked whole, in bytes.
 _MOST_CHUNK = 1 << 28
+# Numbers that are copied at once.
+_COPIED = 1 << 16
 
 
 def h5py() -> Any:
@@ -35,10 +38,12 @@ class H5adFile:
     Parameters
     ----------
     path : path
+    layer : str, optional
+        By default the matrix X.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._size = path, path.stat().st_size
+    def __init__(self, path: Path, layer: str | None = None) -> None:
+        self._path, self._size, self._layer = path, path.stat().st_size, layer
         with h5py().File(path) as file:
             matrix = self._matrix(file)
             self._kind = _kind(matrix)
@@ -51,6 +56,7 @@ class H5adFile:
             check_claim("rows", self.rows, self._size)
             check_claim("features", self.n_sparse, self._size)
             self.names = tuple(_texts(self._names(file["var"], self.n_sparse)[:]))
+            self._names(file["obs"], self.rows)
 
     def read(self, step: int) -> Iterator[Any]:
         """Blocks of so many rows."""
@@ -72,9 +78,22 @@ class H5adFile:
                 for start in range(0, self.rows, step):
                     yield whole[start : start + step]
 
+    def row_names(self, step: int) -> Iterator[list[str]]:
+        """Names of so many rows at a time."""
+        with h5py().File(self._path) as file:
+            names = self._names(file["obs"], self.rows)
+            for start in range(0, self.rows, step):
+                yield _texts(names[start : start + step])
+
     def _matrix(self, file: Any) -> Any:
+        layers = list(file.get("layers", {}))
+        if self._layer is not None:
+            if self._layer not in layers:
+                there = ", ".join(layers) or "none, since it has no layers"
+                raise ValueError(f"it has no layer {self._layer!r}; allowed: {there}")
+            return file["layers"][self._layer]
         if "X" not in file:
-            raise ValueError("it holds no matrix X")
+            raise ValueError(f"it holds no matrix X; allowed: one that does{_or_layers(layers)}")
         return file["X"]
 
     def _check_sparse(self, matrix: Any) -> None:
@@ -118,6 +137,52 @@ class H5adFile:
         self._checked(held)
         check_unpacked(held.size * held.dtype.itemsize, self._size)
         return names
+
+
+def write_h5ad(
+    target: BinaryIO,
+    shape: tuple[int, int],
+    arrays: Iterable[tuple[str, BinaryIO, int, np.dtype[Any]]],
+    row_names: Sequence[str] | None,
+    names: Sequence[str],
+) -> None:
+    """Write a sparse matrix by rows as an AnnData object.
+
+    Parameters
+    ----------
+    arrays
+        Name, content, length and type of data, indices and indptr, this without its first 0.
+    row_names : sequence of str, or None
+        By default numbers.
+    """
+    with h5py().File(target, "w") as file:
+        file.attrs.update(_encoding("anndata", "0.1.0"))
+        matrix = file.create_group("X")
+        matrix.attrs.update({**_encoding("csr_matrix", "0.1.0"), "shape": shape})
+        for name, part, length, dtype in arrays:
+            first = int(name == "indptr")
+            data = matrix.create_dataset(name, (length + first,), dtype, chunks=True, compression="gzip",
+                                         compression_opts=1)  # fmt: skip
+            part.seek(0)
+            for start in range(0, length, _COPIED):
+                count = min(_COPIED, length - start)
+                content = np.frombuffer(part.read(count * dtype.itemsize), dtype)
+                data[start + first : start + first + count] = content
+        rows = [str(place) for place in range(shape[0])] if row_names is None else row_names
+        for table, index in (("obs", rows), ("var", names)):
+            group = file.create_group(table)
+            group.attrs.update({**_encoding("dataframe", "0.2.0"), "_index": "_index"})
+            group.attrs.create("column-order", [], dtype=h5py().string_dtype())
+            held = group.create_dataset("_index", data=list(index), dtype=h5py().string_dtype())
+            held.attrs.update(_encoding("string-array", "0.2.0"))
+
+
+def _encoding(kind: str, version: str) -> dict[str, Any]:
+    return {"encoding-type": kind, "encoding-version": version}
+
+
+def _or_layers(layers: list[str]) -> str:
+    return f", or a layer: {', '.join(layers)}" if layers else ""
 
 
 def _texts(names: Any) -> list[str]:

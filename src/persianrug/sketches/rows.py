@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -61,6 +61,32 @@ class RowFile:
     names: tuple[str, ...] | None
     _read: Callable[[int], Iterator[Any]]
     _piped: bool = False
+    _row_names: Callable[[int], Iterator[list[str]]] | None = None
+
+    @property
+    def named(self) -> bool:
+        """Whether it has names of its rows."""
+        return self._row_names is not None
+
+    def blocks_of_names(self) -> Iterator[tuple[str, ...] | None]:
+        """Names of the rows of each of the `blocks`, or None for each where the file has none.
+
+        Raises
+        ------
+        ValueError
+            As `blocks`.
+        """
+        step = max(1, _BLOCK // self.n_sparse)
+        blocks = None if self._row_names is None else self._row_names(step)
+        for start in range(0, self.rows, step):
+            if blocks is None:
+                yield None
+                continue
+            with _reading(self.path, self._piped):
+                names = tuple(next(blocks))
+                if len(names) != min(step, self.rows - start):
+                    raise ValueError(f"rows from {start} on have {len(names)} names")
+            yield names
 
     def blocks(self) -> Iterator[Any]:
         """Arrays or csr_arrays (rows, n_sparse) of float32 or float64, one after the other.
@@ -83,7 +109,7 @@ class RowFile:
             start += block.shape[0]
 
 
-def open_rows(path: str | os.PathLike[str], pipe: BinaryIO | None = None) -> RowFile:
+def open_rows(path: str | os.PathLike[str], pipe: BinaryIO | None = None, layer: str | None = None) -> RowFile:
     """The rows of a file: .npy, .npz, .h5ad, .parquet or .safetensors; or of a pipe with a .npy array, once.
 
     Arrays, and sparse matrices by rows (csr), are read as they are needed; sparse ones of other formats at once.
@@ -94,20 +120,28 @@ def open_rows(path: str | os.PathLike[str], pipe: BinaryIO | None = None) -> Row
     path : path
         What messages call the pipe, if there is one.
     pipe : binary file, optional
+    layer : str, optional
+        Of a .h5ad file, in place of its matrix X.
 
     Raises
     ------
     ValueError
         If the file cannot be read, is of another kind, truncated or damaged, or has no rows of 2 features.
     """
+    if layer is not None and (pipe is not None or Path(path).suffix.lower() != ".h5ad"):
+        raise ValueError(f"layer is {layer!r}; allowed with a .h5ad file alone, and the data is {path}")
     with _reading(path, pipe is not None):
+        suffix = Path(path).suffix.lower()
         if pipe is not None:
-            rows, n_sparse, names, read = _open_pipe(pipe)
+            opened = _open_pipe(pipe)
+        elif suffix == ".h5ad":
+            opened = _open_h5ad(Path(path), layer)
         else:
-            rows, n_sparse, names, read = _OPEN[Path(path).suffix.lower()](Path(path))
+            opened = _OPEN[suffix](Path(path))
+        rows, n_sparse = opened.rows, opened.n_sparse
         if rows < 1 or n_sparse < 2:
             raise ValueError(f"its shape is {(rows, n_sparse)}; allowed: at least one row and 2 features")
-    return RowFile(str(path), rows, n_sparse, names, read, pipe is not None)
+    return RowFile(str(path), rows, n_sparse, opened.names, opened.read, pipe is not None, opened.row_names)
 
 
 def _reading(path: str | os.PathLike[str], piped: bool) -> Any:
@@ -132,7 +166,14 @@ class _Pipe:
             raise ValueError(f"data from {self._name} cannot be read: {reason}{hint}") from None
 
 
-_Opened = tuple[int, int, tuple[str, ...] | None, Callable[[int], Iterator[Any]]]
+class _Opened(NamedTuple):
+    """What is known of rows before they are read, and how they and their names are, so many at a time."""
+
+    rows: int
+    n_sparse: int
+    names: tuple[str, ...] | None
+    read: Callable[[int], Iterator[Any]]
+    row_names: Callable[[int], Iterator[list[str]]] | None = None
 
 
 def _open_npy(path: Path) -> _Opened:
@@ -149,7 +190,7 @@ def _open_npy(path: Path) -> _Opened:
             of_file = arrays if by_rows else _by_columns
             yield from of_file(file, rows, n_sparse, mapped.dtype, step)
 
-    return rows, n_sparse, None, read
+    return _Opened(rows, n_sparse, None, read)
 
 
 def _by_columns(file: Any, rows: int, n_sparse: int, dtype: np.dtype[Any], step: int) -> Iterator[Any]:
@@ -170,7 +211,7 @@ def _open_pipe(pipe: BinaryIO) -> _Opened:
     row_bytes = n_sparse * dtype.itemsize
     if row_bytes > _MOST_ROW:
         raise ValueError(f"it claims rows of {row_bytes} bytes; allowed: up to {_MOST_ROW}")
-    return rows, n_sparse, None, lambda step: arrays(pipe, rows, n_sparse, dtype, step)
+    return _Opened(rows, n_sparse, None, lambda step: arrays(pipe, rows, n_sparse, dtype, step))
 
 
 def _open_npz(path: Path) -> _Opened:
@@ -198,7 +239,7 @@ def _open_npz(path: Path) -> _Opened:
                 _unpack(file, unpacked, rows * n_sparse * dtype.itemsize)
                 yield from _by_columns(unpacked, rows, n_sparse, dtype, step)
 
-    return rows, n_sparse, None, read
+    return _Opened(rows, n_sparse, None, read)
 
 
 def _unpack(packed: Any, file: Any, size: int) -> None:
@@ -221,7 +262,7 @@ def _open_sparse(path: Path) -> _Opened:
             for start in range(0, rows, step):
                 yield matrix[start : start + step]
 
-        return rows, n_sparse, None, read_at_once
+        return _Opened(rows, n_sparse, None, read_at_once)
     names = ("indptr", "indices", "data")
     with zipfile.ZipFile(path) as archive:
         for name in names:
@@ -246,12 +287,12 @@ def _open_sparse(path: Path) -> _Opened:
 
             yield from csr_blocks(take, rows, n_sparse, step, size)
 
-    return rows, n_sparse, None, read
+    return _Opened(rows, n_sparse, None, read)
 
 
-def _open_h5ad(path: Path) -> _Opened:
-    file = H5adFile(path)
-    return file.rows, file.n_sparse, file.names, file.read
+def _open_h5ad(path: Path, layer: str | None) -> _Opened:
+    file = H5adFile(path, layer)
+    return _Opened(file.rows, file.n_sparse, file.names, file.read, file.row_names)
 
 
 def _open_parquet(path: Path) -> _Opened:
@@ -272,6 +313,14 @@ def _open_parquet(path: Path) -> _Opened:
         ):
             raise ValueError(f"its column {column.name!r} is of type {kind}; allowed: columns of numbers alone")
     names = tuple(str(column.name) for column in columns)
+    # Of several, or one that is counted and not stored, none is a name.
+    indices = [name for name in index if isinstance(name, str)] if len(index) == 1 else []
+    if indices:
+        check_claim("rows", file.metadata.num_rows, path.stat().st_size)
+
+    def row_names(step: int) -> Iterator[list[str]]:
+        for batch in file.iter_batches(batch_size=step, columns=indices):
+            yield [str(name) for name in batch.column(0).to_pylist()]
 
     def read(step: int) -> Iterator[Any]:
         for batch in file.iter_batches(batch_size=step, columns=list(names)):
@@ -280,7 +329,7 @@ def _open_parquet(path: Path) -> _Opened:
                 raise ValueError(f"its column {empty[0]!r} has missing values; allowed: numbers")
             yield np.column_stack([column.to_numpy(zero_copy_only=False) for column in batch.columns])
 
-    return file.metadata.num_rows, len(names), names, read
+    return _Opened(file.metadata.num_rows, len(names), names, read, row_names if indices else None)
 
 
 def _open_safetensors(path: Path) -> _Opened:
@@ -304,13 +353,12 @@ def _open_safetensors(path: Path) -> _Opened:
                 wide = block.dtype == torch.float64 or (not block.is_floating_point() and block.dtype.itemsize > 2)
                 yield block.to(torch.float64 if wide else torch.float32).numpy()
 
-    return rows, n_sparse, None, read
+    return _Opened(rows, n_sparse, None, read)
 
 
 _OPEN: dict[str, Callable[[Path], _Opened]] = {
     ".npy": _open_npy,
     ".npz": _open_npz,
-    ".h5ad": _open_h5ad,
     ".parquet": _open_parquet,
     ".safetensors": _open_safetensors,
 }
