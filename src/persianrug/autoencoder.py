@@ -20,6 +20,7 @@ from persianrug import decoders, encoders
 from persianrug._support import checks
 from persianrug._support.arrays import Array, as_tensor, bounded, like, place
 from persianrug._support.devices import known_device
+from persianrug._support.sparse import by_rows
 from persianrug._support.tensors import read_tensors, write_tensors
 from persianrug.channel import Channel
 from persianrug.decoders import OAMP
@@ -388,6 +389,8 @@ def _batches(
     device: torch.device,
 ) -> Iterator[Tensor]:
     generator = torch.Generator(device).manual_seed(checks.seed(seed))
+    if scipy.sparse.issparse(data):
+        data = by_rows(data)
     for start in range(0, samples, batch):
         count = min(batch, samples - start)
         if isinstance(data, Source):

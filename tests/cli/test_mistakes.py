@@ -120,7 +120,10 @@ class TestDamage:
     @pytest.mark.parametrize(
         ("change", "word"),
         [
-            (lambda header: header.update(version=2), "version 2; allowed: format persianrug codes, version 1"),
+            (
+                lambda header: header.update(version=3),
+                "version 3; allowed: format persianrug codes, version 1 or 2",
+            ),
             (lambda header: header.update(format="other"), "has format other"),
             (lambda header: header.update(n_sparse=10**12), "allowed"),
             (lambda header: header["recipe"]["encoder"].update(n_sparse=10**12), "allowed"),

@@ -189,3 +189,15 @@ def test_matrices_that_are_too_large_are_refused_before_they_are_read(name, tmp_
 @pytest.mark.parametrize("name", ["a.npy", "a.pt", "a"])
 def test_other_kinds_of_files_are_refused(name, tmp_path):
     refused(tmp_path / name, "allowed: .npz, .safetensors")
+
+
+def test_arrays_that_are_packed_to_a_thousandth(tmp_path, monkeypatch):
+    # A quarter of a GiB of zeros is read, more of them than a small file may hold is not.
+    zeros = np.zeros((512, 512))
+    np.savez_compressed(tmp_path / "w.npz", W_in=zeros, W_out=zeros)
+    assert read_weights(tmp_path / "w.npz")[0].shape == (512, 512)
+    monkeypatch.setattr("persianrug._support.npy._FREELY_UNPACKED", 1 << 20)
+    with pytest.raises(
+        ValueError, match=r"unpacks to .* bytes, too many for its .* bytes; allowed: up to 1048576"
+    ):
+        read_weights(tmp_path / "w.npz")

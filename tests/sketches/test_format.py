@@ -61,6 +61,20 @@ def test_it_reads_what_the_real_one_reads(read_rug, source, tmp_path, bits, dtyp
     assert np.allclose(values, np.asarray(codes), rtol=0, atol=1e-6)
 
 
+def test_it_reads_files_with_names_of_rows(read_rug, source, tmp_path):
+    codes = written(tmp_path / "a.rug", source, 3)
+    with pr.RugReader(tmp_path / "a.rug") as reader:
+        sketch = reader.sketch
+    with pr.RugWriter(tmp_path / "b.rug", sketch, named=True, chunk_rows=10) as writer:
+        writer.write(codes, [f"größe {place}" for place in range(len(codes))])
+    assert np.array_equal(read_rug(tmp_path / "a.rug")[1], read_rug(tmp_path / "b.rug")[1])
+    content = bytearray((tmp_path / "b.rug").read_bytes())
+    content[content.index(b"gr\\u00f6\\u00dfe 17")] ^= 1
+    (tmp_path / "b.rug").write_bytes(content)
+    with pytest.raises(AssertionError, match="damaged"):
+        read_rug(tmp_path / "b.rug")
+
+
 @pytest.mark.parametrize("place", [0, 9, 100, -1, -20, -40, -200])
 def test_it_sees_damage(read_rug, source, tmp_path, place):
     written(tmp_path / "a.rug", source, None)

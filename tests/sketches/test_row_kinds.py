@@ -6,6 +6,7 @@ import sys
 import warnings
 import zipfile
 
+import h5py
 import numpy as np
 import pyarrow
 import pyarrow.parquet
@@ -29,6 +30,7 @@ from tests.sketches.helpers.rows import (
     save_h5ad,
     save_parts,
     save_table,
+    save_zeros,
 )
 
 with warnings.catch_warnings(action="ignore"):
@@ -86,9 +88,22 @@ class TestNpy:
 
 
 class TestNpz:
-    def test_an_array_by_columns_is_refused(self, tmp_path):
-        np.savez(tmp_path / "x.npz", np.asfortranarray(ROWS))
-        refused(tmp_path / "x.npz", "stored by columns; allowed: by rows")
+    @pytest.mark.parametrize("order", ["C", "F"])
+    def test_an_array_that_is_packed_to_a_thousandth(self, order, tmp_path):
+        # Zeros of a moderate size are read, whatever they are packed to; a row that would fill memory is not.
+        np.savez_compressed(tmp_path / "x.npz", np.zeros((2000, 3000), "f4", order))
+        assert not read(tmp_path / "x.npz").any()
+        save_zeros(tmp_path / "x.npz", order == "F", x=(4, 1 << 22))
+        with peak_below(1 << 20):
+            refused(
+                tmp_path / "x.npz", "claims 4194304 features, too many for its .* bytes; allowed: up to 1048576"
+            )
+
+    def test_a_header_that_claims_more_than_any_has(self, tmp_path):
+        with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("x.npy", b"\x93NUMPY\x02\x00" + (1 << 26).to_bytes(4, "little") + bytes(1 << 26))
+        with peak_below(1 << 20):
+            refused(tmp_path / "x.npz", "its header claims 67108864 bytes")
 
     def test_several_arrays_are_refused_by_name(self, tmp_path):
         np.savez(tmp_path / "x.npz", one=ROWS, other=ROWS)
@@ -166,6 +181,79 @@ class TestSparse:
         matrix = scipy.sparse.coo_array(([1, 2, 4], ([0, 0, 2], [1, 1, 0])), shape=(3, 3), dtype=dtype)
         scipy.sparse.save_npz(tmp_path / "x.npz", matrix)
         assert read(tmp_path / "x.npz").tolist() == [[0, 3, 0], [0, 0, 0], [4, 0, 0]]
+
+    @pytest.mark.parametrize(
+        ("dtype", "value"), [("u1", 200), ("i1", 100), ("?", 1), ("f2", 40000), ("u2", 60000)]
+    )
+    @pytest.mark.parametrize("kind", ["csr", "csc", "coo", "bsr", "dia"])
+    def test_parts_of_an_entry_are_added_as_floats(self, kind, dtype, value, tmp_path):
+        # Two parts of one entry, whose sum the type would not hold.
+        data, row, column = np.array([value, value, 1], dtype), np.array([0, 0, 2]), np.array([1, 1, 2])
+        parts = {
+            "csr": {"data": data, "indices": column, "indptr": np.array([0, 2, 2, 3])},
+            "csc": {"data": data, "indices": row, "indptr": np.array([0, 0, 2, 3])},
+            "coo": {"data": data, "row": row, "col": column},
+            "bsr": {"data": data[:, None, None], "indices": column, "indptr": np.array([0, 2, 2, 3])},
+            "dia": {"data": data[None, :], "offsets": np.array([0])},
+        }[kind]
+        save_parts(tmp_path / "x.npz", format=np.array(kind.encode()), **parts)
+        expected = np.diag([value, value, 1]) if kind == "dia" else [[0, 2 * value, 0], [0, 0, 0], [0, 0, 1]]
+        assert np.array_equal(read(tmp_path / "x.npz"), expected)
+        if kind in ("csr", "csc"):
+            save_h5ad(tmp_path / "x.h5ad", scipy.sparse.csr_matrix(np.eye(3, dtype="f4")).asformat(kind))
+            with h5py.File(tmp_path / "x.h5ad", "r+") as file:
+                for name, part in parts.items():
+                    del file["X"][name]
+                    file["X"][name] = part
+            assert np.array_equal(read(tmp_path / "x.h5ad"), expected)
+
+    @pytest.mark.parametrize(
+        ("kind", "shape", "word"),
+        [
+            ("csr", (3, 10**7), "features"), ("csc", (10**7, 3), "rows"), ("coo", (10**7, 3), "rows"),
+            ("coo", (3, 10**7), "features"), ("dia", (10**7, 3), "rows"), ("bsr", (3, 10**7), "features"),
+        ],
+    )  # fmt: skip
+    def test_a_few_bytes_that_claim_ten_millions(self, kind, shape, word, tmp_path):
+        parts = {
+            "coo": {"data": np.ones(1), "row": np.zeros(1, "i4"), "col": np.zeros(1, "i4")},
+            "dia": {"data": np.ones((1, 1)), "offsets": np.zeros(1, "i4")},
+            "bsr": {"data": np.ones((1, 1, 1)), "indices": np.zeros(1, "i4"), "indptr": np.array([0, 1, 1, 1])},
+        }.get(kind, {"data": np.ones(1), "indices": np.zeros(1, "i4"), "indptr": np.array([0, 1, 1, 1])})
+        save_parts(tmp_path / "x.npz", True, format=np.array(kind.encode()), shape=np.array(shape), **parts)
+        with peak_below(1 << 20):
+            refused(
+                tmp_path / "x.npz", f"claims 10000000 {word}, too many for its .* bytes; allowed: up to 1048576"
+            )
+
+    def test_entries_that_are_packed_to_a_thousandth(self, tmp_path, monkeypatch):
+        for kind, names in (("csr", ("data", "indices")), ("coo", ("data", "row", "col"))):
+            parts = {"format": np.array(kind.encode()), "shape": np.array([3, 5])}
+            parts["indptr"] = np.array([0, 1 << 23, 1 << 23, 1 << 23])
+            save_zeros(tmp_path / "x.npz", parts=parts, **dict.fromkeys(names, (1 << 23,)))
+            monkeypatch.setattr("persianrug._support.npy._FREELY_UNPACKED", 1 << 20)
+            with peak_below(1 << 20):
+                refused(tmp_path / "x.npz", "too many for its .* bytes; allowed: up to")
+
+    def test_a_shape_of_many_sides(self, tmp_path):
+        save_zeros(tmp_path / "x.npz", parts={"format": np.array(b"csr")}, shape=(1 << 22,))
+        with peak_below(1 << 20):
+            refused(tmp_path / "x.npz", "its shape has .* bytes")
+
+    @pytest.mark.parametrize("kind", ["csr", "csc", "coo"])
+    def test_real_ones_that_are_packed_well_are_read(self, kind, tmp_path):
+        rng = np.random.default_rng(0)
+        for matrix in (
+            scipy.sparse.random_array((700, 765), density=0.33, rng=rng),
+            scipy.sparse.random_array(
+                (100_000, 8192), density=0.0001, rng=rng, data_sampler=lambda size: np.ones(size)
+            ),
+            scipy.sparse.coo_array((100_000, 1 << 20)),
+        ):
+            scipy.sparse.save_npz(tmp_path / "x.npz", matrix.asformat(kind))
+            file = open_rows(tmp_path / "x.npz")
+            assert (file.rows, file.n_sparse) == matrix.shape
+            assert next(file.blocks()).shape[1] == matrix.shape[1]
 
     def test_more_duplicates_than_features(self, tmp_path):
         save_parts(tmp_path / "x.npz", data=np.ones(7), indices=np.array([0, 1, 0, 1, 0, 2, 2]),
@@ -256,8 +344,38 @@ class TestH5ad:
     def test_without_anndata_the_extra_is_named(self, tmp_path, monkeypatch):
         save_h5ad(tmp_path / "x.h5ad", ROWS.astype("f4"))
         assert np.array_equal(read(tmp_path / "x.h5ad"), ROWS)
-        monkeypatch.setitem(sys.modules, "anndata", None)
-        refused(tmp_path / "x.h5ad", r"allowed: pip install 'persianrug\[anndata\]'")
+        monkeypatch.setitem(sys.modules, "h5py", None)
+        refused(tmp_path / "x.h5ad", r"allowed: pip install '\.\[anndata\]' in a clone of persianrug")
+
+    @pytest.mark.parametrize("kind", ["array", "csr"])
+    @pytest.mark.parametrize(("rows", "n_sparse", "word"), [(4, 1 << 28, "features"), (1 << 40, 4, "rows")])
+    def test_claims_that_take_no_bytes(self, kind, rows, n_sparse, word, tmp_path):
+        # Of a dataset that is stored in chunks, those that were never written are not there.
+        with h5py.File(tmp_path / "x.h5ad", "w") as file:
+            for table, count in (("obs", rows), ("var", n_sparse)):
+                file.create_group(table).attrs["_index"] = "_index"
+                file[table].create_dataset("_index", (count,), h5py.string_dtype(), chunks=(4,))
+            if kind == "array":
+                file.create_dataset("X", (rows, n_sparse), "f4", chunks=(4, 4))
+            else:
+                file.create_group("X").attrs.update({"encoding-type": "csr_matrix", "shape": (rows, n_sparse)})
+                for part, count in (("indptr", rows + 1), ("indices", 1 << 40), ("data", 1 << 40)):
+                    file["X"].create_dataset(part, (count,), "i8", chunks=(4,))
+        with peak_below(1 << 21):
+            refused(tmp_path / "x.h5ad", f"claims .* {word}, too many for its .* bytes; allowed: up to 1048576")
+
+    def test_entries_and_chunks_that_take_no_bytes(self, tmp_path):
+        path = tmp_path / "x.h5ad"
+        for chunk, claimed, word in ((4, 1 << 40, "claim 1099511627776 entries"), (1 << 28, 1, "in chunks of")):
+            save_h5ad(path, scipy.sparse.csr_matrix(ROWS.astype("f4")))
+            with h5py.File(path, "r+") as file:
+                for part in ("indices", "data"):
+                    del file["X"][part]
+                    file["X"].create_dataset(part, (1 << 40,), "i8", chunks=(chunk,))
+                del file["X"]["indptr"]
+                file["X"]["indptr"] = np.array([0] + [claimed] * COUNT)
+            with peak_below(1 << 21):
+                refused(path, word)
 
     def test_without_a_matrix(self, tmp_path):
         anndata.AnnData(obs=pandas.DataFrame(index=["a", "b"]), var=pandas.DataFrame(index=["x", "y"])).write_h5ad(
@@ -309,6 +427,13 @@ class TestParquet:
     def test_missing_values_are_refused_by_name(self, column, tmp_path):
         save_table(tmp_path / "x.parquet", {"count": [1, 2], "the other": column})
         refused(tmp_path / "x.parquet", "column 'the other' has missing values; allowed: numbers")
+
+    def test_columns_that_are_packed_to_a_thousandth(self, tmp_path, monkeypatch):
+        columns = {name: np.zeros(1 << 20) for name in "ab"}
+        save_table(tmp_path / "x.parquet", columns, compression="zstd", use_dictionary=False)
+        assert not read(tmp_path / "x.parquet").any()
+        monkeypatch.setattr("persianrug._support.npy._FREELY_UNPACKED", 1 << 20)
+        refused(tmp_path / "x.parquet", "unpacks to .* bytes, too many for its .* bytes; allowed: up to 1048576")
 
     def test_no_rows_and_one_column(self, tmp_path):
         for columns in ({"a": [1, 2]}, {"a": np.zeros(0), "b": np.zeros(0)}, {}):

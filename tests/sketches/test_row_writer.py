@@ -1,13 +1,21 @@
 """Rows written in blocks: as they were, whole or not at all, and in bounded memory."""
 
 import os
+import sys
+import warnings
 
 import numpy as np
 import pytest
 import scipy.sparse
 
-from persianrug.sketches.row_writer import RowWriter
-from tests.sketches.helpers.rows import COUNT, ROWS, N, peak_below, read
+from persianrug.sketches import rows as rows_module
+from persianrug.sketches.row_writer import WRITTEN, RowWriter
+from persianrug.sketches.rows import open_rows
+from tests.sketches.helpers.rows import COUNT, NAMES, ROWS, N, peak_below, read
+
+with warnings.catch_warnings(action="ignore"):
+    import anndata
+    import pandas
 
 
 class TestRowWriter:
@@ -65,7 +73,7 @@ class TestRowWriter:
                 writer.write(ROWS.astype("f8")[:, ::-1])
             assert np.array_equal(read(tmp_path / f"x{suffix}"), np.vstack([ROWS, ROWS[:, ::-1]]))
 
-    @pytest.mark.parametrize("suffix", [".npy", ".npz"])
+    @pytest.mark.parametrize("suffix", WRITTEN)
     @pytest.mark.parametrize("old", [None, b"what was there"])
     @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
     def test_an_exception_leaves_what_was_there(self, suffix, old, error, tmp_path):
@@ -81,7 +89,7 @@ class TestRowWriter:
         assert list(tmp_path.iterdir()) == before
         assert old is None or path.read_bytes() == old
 
-    @pytest.mark.parametrize("suffix", [".npy", ".npz"])
+    @pytest.mark.parametrize("suffix", WRITTEN)
     def test_a_full_disk_leaves_what_was_there(self, suffix, tmp_path, monkeypatch):
         path = tmp_path / f"x{suffix}"
         path.write_bytes(b"before")
@@ -96,8 +104,8 @@ class TestRowWriter:
         assert list(tmp_path.iterdir()) == [path]
 
     def test_other_paths_are_refused(self, tmp_path, monkeypatch):
-        for name in ("x.csv", "x", "x.h5ad"):
-            with pytest.raises(ValueError, match=r"allowed: \.npz, \.npy"):
+        for name in ("x.csv", "x", "x.safetensors"):
+            with pytest.raises(ValueError, match=r"allowed: \.npz, \.npy, \.h5ad, \.parquet"):
                 RowWriter(tmp_path / name, N, "f4")
         with pytest.raises(ValueError, match="is missing; allowed: an existing folder"):
             RowWriter(tmp_path / "none" / "x.npz", N, "f4")
@@ -109,10 +117,65 @@ class TestRowWriter:
             RowWriter(tmp_path / "x.npz", N, "f4")
         assert [entry.name for entry in tmp_path.iterdir()] == ["folder.npz"]
 
-    @pytest.mark.parametrize("suffix", [".npy", ".npz"])
+    @pytest.mark.parametrize("suffix", WRITTEN)
     def test_memory_is_that_of_a_few_blocks(self, suffix, tmp_path):
         block = np.where(np.random.default_rng(0).random((256, 64)) < 0.2, 1.5, 0.0)
         with peak_below(3 << 20), RowWriter(tmp_path / f"x{suffix}", 64, "f8") as writer:
             for _ in range(100):
                 writer.write(block)
         assert np.array_equal(read(tmp_path / f"x{suffix}")[-256:], block)
+
+
+ROW_NAMES = tuple(f"cell {place}, größer" for place in range(COUNT))
+
+
+class TestNames:
+    @pytest.mark.parametrize("suffix", [".h5ad", ".parquet"])
+    @pytest.mark.parametrize("step", [1, 5, COUNT])
+    @pytest.mark.parametrize("dtype", ["f4", "f8"])
+    def test_they_come_back(self, suffix, step, dtype, tmp_path, monkeypatch):
+        x, path = ROWS * 0.5, tmp_path / f"x{suffix}"
+        with RowWriter(path, N, dtype, names=NAMES, named=True) as writer:
+            for start in range(0, COUNT, step):
+                writer.write(x[start : start + step].astype(dtype), ROW_NAMES[start : start + step])
+        assert np.array_equal(read(path), x)
+        monkeypatch.setattr(rows_module, "_BLOCK", step * N)
+        file = open_rows(path)
+        assert (file.names, file.named) == (NAMES, True)
+        blocks = list(file.blocks_of_names())
+        assert [len(names) for names in blocks] == [block.shape[0] for block in file.blocks()]
+        assert sum(blocks, ()) == ROW_NAMES
+        assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+        # As those whose formats they are read them.
+        found = anndata.read_h5ad(path).to_df() if suffix == ".h5ad" else pandas.read_parquet(path)
+        assert (tuple(found.index), tuple(found.columns)) == (ROW_NAMES, NAMES)
+        assert np.array_equal(found.to_numpy(), x)
+        assert (found.dtypes == np.dtype(dtype)).all()
+
+    @pytest.mark.parametrize("suffix", [".h5ad", ".parquet"])
+    def test_where_there_are_none(self, suffix, tmp_path):
+        with RowWriter(tmp_path / f"x{suffix}", N, "f4") as writer:
+            writer.write(ROWS.astype("f4"))
+        file = open_rows(tmp_path / f"x{suffix}")
+        assert file.names == tuple(map(str, range(N)))
+        # Cells of an AnnData object always have some.
+        assert file.named == (suffix == ".h5ad")
+        assert np.array_equal(read(tmp_path / f"x{suffix}"), ROWS)
+
+    def test_small_entries_are_zeros_where_a_matrix_is_sparse(self, tmp_path):
+        for suffix, stored in ((".h5ad", 0.0), (".parquet", 0.1)):
+            with RowWriter(tmp_path / f"x{suffix}", 2, "f4", 0.2) as writer:
+                writer.write(np.array([[0.1, 0.5]]))
+            assert read(tmp_path / f"x{suffix}").tolist() == [[np.float32(stored), 0.5]]
+
+    def test_without_h5py_the_extra_is_named(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "h5py", None)
+        with pytest.raises(ValueError, match=r"h5py is not installed; allowed: pip install '\.\[anndata\]'"):
+            RowWriter(tmp_path / "x.h5ad", N, "f4")
+
+    def test_of_rows_of_pandas(self, tmp_path):
+        for index, names in (
+            (["a", "b"], ("a", "b")), ([7, 3], ("7", "3")), (None, None), ([["a", "b"], [1, 2]], None),
+        ):  # fmt: skip
+            pandas.DataFrame({"x": [1.0, 2], "y": [3.0, 4]}, index=index).to_parquet(tmp_path / "x.parquet")
+            assert list(open_rows(tmp_path / "x.parquet").blocks_of_names()) == [names]

@@ -45,6 +45,7 @@ WRITERS = {
     "npy by columns": (".npy", lambda path, x: np.save(path, np.asfortranarray(x))),
     "npz": (".npz", lambda path, x: np.savez(path, x)),
     "npz of a name, compressed": (".npz", lambda path, x: np.savez_compressed(path, rows=x)),
+    "npz by columns": (".npz", lambda path, x: np.savez(path, np.asfortranarray(x))),
     "csr_array": (".npz", lambda path, x: scipy.sparse.save_npz(path, scipy.sparse.csr_array(x))),
     "csr_matrix, uncompressed": (
         ".npz",
@@ -98,7 +99,7 @@ TYPES = {"f2": "f4", "f4": "f4", "f8": "f8", "i1": "f4", "u1": "f4", "i2": "f4",
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("kind", ["npy", "npy by columns", "npz", "csr"])
+@pytest.mark.parametrize("kind", ["npy", "npy by columns", "npz", "npz by columns", "csr"])
 def test_every_type_is_exact(kind, dtype, tmp_path, monkeypatch):
     monkeypatch.setattr(rows_module, "_BLOCK", 5 * N)
     x = ROWS.astype(dtype)
@@ -297,8 +298,8 @@ class TestOtherPaths:
 
 class TestMemory:
     @pytest.mark.parametrize("kind", ["npy", "npy by columns", "npz", "npz of a name, compressed", "csr_array",
-                                      "csr_matrix, uncompressed", "h5ad", "h5ad, csr", "parquet, groups of 4",
-                                      "safetensors", "pipe"])  # fmt: skip
+                                      "npz by columns", "csr_matrix, uncompressed", "h5ad", "h5ad, csr",
+                                      "parquet, groups of 4", "safetensors", "pipe"])  # fmt: skip
     def test_it_is_that_of_a_few_blocks(self, kind, tmp_path, monkeypatch):
         # 64 blocks of 128 KiB of 64-bit floats.
         monkeypatch.setattr(rows_module, "_BLOCK", 1 << 14)

@@ -114,7 +114,10 @@ class TestWhatIsRefused:
             ("s3cret here://", "store is no URL; allowed"),
             ("postgresql://user:a@s3cret@host/name", "an @ too many; allowed: %40"),
             ("postgresql://user/a:s3cret@host/name", "an @ too many; allowed: %40"),
-            ("postgresql+asyncpg://user:s3cret@host/name", "needs the module asyncpg; allowed: SQLite, or pip"),
+            (
+                "postgresql+asyncpg://user:s3cret@host/name",
+                "needs the module asyncpg; allowed: SQLite, or postgresql://..., by pip install '.[postgresql]'",
+            ),
         ],
     )
     def test_urls(self, where, said):

@@ -69,7 +69,8 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     target = check_writable(path)
     temporary = target.with_name(f".{target.name}.{_mark}{secrets.token_hex(6)}.tmp")
     try:
-        with temporary.open("xb") as file:
+        # HDF5 reads what it writes.
+        with temporary.open("x+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

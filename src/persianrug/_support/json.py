@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-_TYPES = ("<f4", "<f8", "<i4", "<i8")
+_TYPES = ("<f4", "<f8", "<i4", "<i8", "<u8")
 
 
 def pack(value: Any) -> Any:

@@ -25,7 +25,11 @@ _NEGLIGIBLE = 0.01
 def decompress(
     file: Annotated[Path, typer.Argument(help="Codes, a .rug file; - for standard input.")],
     out: Annotated[
-        Path, typer.Option(help="The estimates: a SciPy sparse matrix in a .npz file, or an array in a .npy file.")
+        Path,
+        typer.Option(
+            help="The estimates: a SciPy sparse matrix (.npz), an array (.npy), or with the names of rows and "
+            "features an AnnData object (.h5ad) or a table (.parquet)."
+        ),
     ],
     decoder: Annotated[
         str | None,
@@ -46,8 +50,8 @@ def decompress(
     """
     from persianrug._support.files import check_writable
 
-    if out.suffix.lower() not in (".npz", ".npy"):
-        raise ValueError(f"--out is {out}; allowed: a file that ends in .npz or .npy")
+    if out.suffix.lower() not in options.WRITTEN:
+        raise ValueError(f"--out is {out}; allowed: a file that ends in {', '.join(options.WRITTEN)}")
     if partial and file == PIPE:
         raise ValueError("--partial is given; allowed: with a file, not with standard input")
     check_writable(out)
@@ -67,21 +71,24 @@ def decompress(
         expected = expected_loss(reader.plan, sketch)
         problem, written = reader.problem, 0
         with (
-            RowWriter(out, sketch.rug.n_sparse, reader.dtype, _NEGLIGIBLE * expected**0.5) as writer,
+            RowWriter(
+                out, sketch.rug.n_sparse, reader.dtype, _NEGLIGIBLE * expected**0.5, reader.names, reader.named
+            ) as writer,
             progress_bar(1, "decompressing") as bar,
         ):
-            chunks = reader.chunks()
+            chunks = reader.named_chunks()
             while True:
                 try:
-                    codes = next(chunks, None)
+                    chunk = next(chunks, None)
                 except ValueError as error:
                     if not partial:
                         raise
                     problem = str(error)
                     break
-                if codes is None:
+                if chunk is None:
                     break
-                writer.write(np.asarray(sketch.decode(codes)))
+                codes, names = chunk
+                writer.write(np.asarray(sketch.decode(codes)), names)
                 written += len(codes)
                 if file != PIPE:
                     bar(len(codes), len(reader))
@@ -133,6 +140,7 @@ def inspect(
             "digest": reader.digest,
             "plan": reader.plan,
             "names": None if reader.names is None else len(reader.names),
+            "row_names": reader.named,
             "problem": reader.problem,
             "bytes": file.stat().st_size,
         }
@@ -167,6 +175,7 @@ def verify(
     data: Annotated[
         Path | None, typer.Option(help="The rows that were compressed: measure what the codes lose, too.")
     ] = None,
+    layer: options.Layer = None,
     as_json: options.Json = False,
 ) -> None:
     """Compare all checksums of a file of codes, and what it loses with what was predicted.
@@ -180,11 +189,13 @@ def verify(
     from persianrug.sketches.rows import open_rows
     from persianrug.sketches.rug_reader import RugReader
 
+    if layer is not None and data is None:
+        raise ValueError(f"--layer is {layer!r}; allowed with --data")
     with RugReader(file) as reader:
         rows = reader.verify()
         report: dict[str, Any] = {"rows": rows, "chunks": reader.chunk_count, "complete": True}
         if data is not None:
-            original = open_rows(data)
+            original = open_rows(data, layer=layer)
             if (original.rows, original.n_sparse) != (rows, reader.sketch.rug.n_sparse):
                 raise ValueError(
                     f"data in {data} has shape {(original.rows, original.n_sparse)}; "

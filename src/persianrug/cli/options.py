@@ -17,6 +17,8 @@ KNOT = "knot"
 DECODERS = ("linear", "relu", "jumprelu", "topk", "gated", "prolu", "soft", "bayes", KNOT, "oamp")
 # Those that read sketches, whose features differ.
 SKETCH_DECODERS = ("auto", *(name for name in DECODERS if name not in ("topk", KNOT)))
+# Endings of files of rows.
+WRITTEN = (".npz", ".npy", ".h5ad", ".parquet")
 METHODS = ("sampled", "closure")
 ACTIVATIONS = ("identity", "relu", "leaky_relu", "gelu", "tanh")
 SCHEDULES = ("cosine", "constant")
@@ -56,6 +58,7 @@ Source = Annotated[
     typer.Option(help=f"Distribution of active features: {either(SOURCES)}.", autocompletion=completing(SOURCES)),
 ]
 Device = Annotated[str, typer.Option(help="Where to compute, as PyTorch names it.")]
+Layer = Annotated[str | None, typer.Option(help="Of a .h5ad file, take this layer.", show_default="its matrix X")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 

@@ -44,6 +44,7 @@ _Seed = Annotated[int, typer.Option(help="Of the rug, and of which rows are held
 def fit(
     data: _Data,
     out: Annotated[Path, typer.Option(help="The profile, a .json file; it holds the rows held out, too.")],
+    layer: options.Layer = None,
     seed: Annotated[int, typer.Option(help="Of which rows are held out.")] = 0,
     as_json: options.Json = False,
 ) -> None:
@@ -61,7 +62,7 @@ def fit(
 
     from persianrug.sketches.rows import open_rows
 
-    profile = _fit(open_rows(data), seed)
+    profile = _fit(open_rows(data, layer=layer), seed)
     profile.save(out)
     report = {**_described(profile), "out": str(out)}
     if as_json:
@@ -131,6 +132,7 @@ def compress(
     ] = None,
     bits: _Bits = None,
     decoder: _Decoder = "auto",
+    layer: options.Layer = None,
     seed: _Seed = 0,
     as_json: options.Json = False,
 ) -> None:
@@ -162,7 +164,8 @@ def compress(
     from persianrug.sketches.rows import open_rows
     from persianrug.sketches.rug_writer import RugWriter
 
-    rows = open_rows("standard input", binary_stream(sys.stdin)) if data == PIPE else open_rows(data)
+    pipe = binary_stream(sys.stdin) if data == PIPE else None
+    rows = open_rows("standard input" if data == PIPE else data, pipe, layer)
     learned = _fit(rows, seed) if profile is None else Profile.load(profile)
     learned.check_names(rows.names, rows.n_sparse, f"data in {rows.path}")
     found, sketch = make_plan(learned, **size, bits=asked, decoder=decoder, seed=seed)
@@ -171,11 +174,11 @@ def compress(
     )
     with (
         target as file,
-        RugWriter(file, sketch, plan=found, names=learned.names) as writer,
+        RugWriter(file, sketch, plan=found, names=rows.names or learned.names, named=rows.named) as writer,
         progress_bar(1, "compressing") as bar,
     ):
-        for block in rows.blocks():
-            writer.write(sketch.encode(block))
+        for block, names in zip(rows.blocks(), rows.blocks_of_names(), strict=True):
+            writer.write(sketch.encode(block), names)
             bar(block.shape[0], rows.rows)
     if out == PIPE:
         return

@@ -18,7 +18,7 @@ from torch import Tensor
 from persianrug._support import checks
 from persianrug._support.arrays import as_tensor, bounded
 from persianrug._support.files import untrusted
-from persianrug._support.npy import check_numeric, header
+from persianrug._support.npy import check_numeric, check_unpacked, header
 from persianrug.autoencoder import FORMAT, Autoencoder
 from persianrug.decoders import Linear, ReLU
 
@@ -92,6 +92,7 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
             # An archive may claim any size; at 8 bytes an entry, and with a header.
             if entry.file_size > 8 * _MOST_ENTRIES + 65536:
                 raise ValueError(f"its {key} has {entry.file_size} bytes; allowed: 2^27 entries")
+            check_unpacked(entry.file_size, path.stat().st_size)
             check_numeric(header(archive, entry))
             with archive.open(entry) as file:
                 array = np.lib.format.read_array(file, allow_pickle=False)

@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from persianrug._support.renamed import warn_renamed
+from persianrug._support.sparse import by_rows
 from persianrug.sketches.codes import Codes
 from persianrug.sketches.plan import CodeSize, Plan
 from persianrug.sketches.profile import Profile, ProfileFitter
@@ -114,7 +115,7 @@ class Sketcher(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
 
     def _learn(self, X: Any, *, reset: bool) -> Self:
         X = validate_data(
-            self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=reset,
+            self, _widened(X), accept_sparse="csr", dtype=[np.float64, np.float32], reset=reset,
             ensure_min_features=2 if reset else 1,
         )  # fmt: skip
         if reset:
@@ -238,7 +239,7 @@ class Sketcher(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             If X has other features, is not finite, or is negative where what was fitted was not.
         """
         encoder = self._encoder
-        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
+        X = validate_data(self, _widened(X), accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
         return encoder.encode(X)
 
     def decode(self, codes: Codes) -> Float[NDArray[Any], "rows n_sparse"]:
@@ -279,3 +280,8 @@ class Sketcher(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _widened(X: Any) -> Any:
+    # What scikit-learn brings into rows, it adds up before it widens.
+    return by_rows(X) if hasattr(X, "tocsr") else X

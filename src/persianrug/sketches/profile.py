@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,12 @@ from persianrug._support import checks
 from persianrug._support.files import write_whole
 from persianrug._support.json import pack, unpack
 from persianrug._support.renamed import warn_renamed
+from persianrug._support.sparse import by_rows
 from persianrug.sketches.codes import digest
 from persianrug.sources import FeatureMoments, Source, SparseGaussian, SparseTruncatedNormal
 
 Floats = NDArray[np.float64]
+Keys = NDArray[np.uint64]
 
 # At most so many rows are held out, so many others are kept for their principal components, and so many entries of
 # each, zeros included.
@@ -46,8 +48,31 @@ _MOST_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
+class Kept:
+    """What a profile keeps so that it can be merged.
+
+    Parameters
+    ----------
+    moments : FeatureMoments
+        Of the rows that were fitted.
+    held_keys, sample_keys : array (k,) of uint64
+        Of the rows that are held out, and of the sample, in their order: random numbers, the least of which say
+        which rows are drawn.
+    """
+
+    moments: FeatureMoments
+    held_keys: Keys
+    sample_keys: Keys
+
+
+@dataclass(frozen=True, eq=False)
 class Profile:
     """How the features of data are distributed, as `ProfileFitter` learns it.
+
+    Profiles of two sets of rows add up, `one + other`, to that of both, as one pass would give it: moments are
+    exact to rounding. Of the rows that either holds out, as many as one pass would hold out are held out still,
+    those of the least keys, and the rest are fitted; the sample is drawn in the same way. Machines that fit parts
+    of data should use seeds of their own: with the same seed all hold out rows of the same places.
 
     Parameters
     ----------
@@ -68,6 +93,8 @@ class Profile:
         Features that were 0 in all rows that were fitted.
     names : tuple of str, or None
         Of the features.
+    kept : Kept, or None
+        What merging needs; None in files that were written before profiles could be merged.
     """
 
     source: Source
@@ -78,6 +105,34 @@ class Profile:
     names: tuple[str, ...] | None = field(default=None, repr=False)
     sample: Any = field(default=None, repr=False)
     energy: float | None = None
+    kept: Kept | None = field(default=None, repr=False)
+
+    def __add__(self, other: Profile) -> Profile:
+        """The profile of the rows of both.
+
+        Raises
+        ------
+        ValueError
+            If they are of other features, or one was read from a file that is too old to be merged.
+        """
+        if not isinstance(other, Profile):
+            return NotImplemented
+        self.check_names(other.names, other.n_sparse, "the other profile")
+        if self.kept is None or other.kept is None:
+            which = "first" if self.kept is None else "second"
+            raise ValueError(
+                f"the {which} profile was written before profiles could be merged; "
+                "allowed: those that fit writes now"
+            )
+        held, sample = (
+            _Sample.of([(one, one_keys), (two, two_keys)], self.n_sparse)
+            for one, one_keys, two, two_keys in (
+                (self.held_out, self.kept.held_keys, other.held_out, other.kept.held_keys),
+                (self.sample, self.kept.sample_keys, other.sample, other.kept.sample_keys),
+            )
+        )
+        moments = self.kept.moments + other.kept.moments
+        return _assembled(moments, held, sample, self.names if self.names is not None else other.names)
 
     @property
     def n_sparse(self) -> int:
@@ -126,6 +181,7 @@ class Profile:
             "names": None if self.names is None else list(self.names),
             "held_out": _pack_rows(self.held_out),
             "sample": _pack_rows(self.sample),
+            "kept": _pack_kept(self.kept),
         }
         content["digest"] = digest(content)
         write_whole(path, (json.dumps(content) + "\n").encode())
@@ -169,15 +225,18 @@ class Profile:
                 raise ValueError(f"it has {len(names)} names for {source.n_sparse} features")
             if pca.ndim != 1 or pca.dtype != np.float64 or not np.isfinite(pca).all():
                 raise ValueError("its losses of principal components are no numbers")
+            rows = checks.integer("rows", content["rows"], 0)
+            held_out, sample = (_unpack_rows(content[part], source.n_sparse) for part in ("held_out", "sample"))
             return cls(
                 source,
-                checks.integer("rows", content["rows"], 0),
-                _unpack_rows(content["held_out"], source.n_sparse),
+                rows,
+                held_out,
                 pca,
                 checks.integer("unseen", content["unseen"], 0, source.n_sparse),
                 None if names is None else tuple(map(str, names)),
-                _unpack_rows(content["sample"], source.n_sparse),
+                sample,
                 None if content["energy"] is None else checks.not_negative("energy", content["energy"]),
+                _unpack_kept(content.get("kept"), rows, source.n_sparse, held_out, sample),
             )
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(
@@ -199,9 +258,8 @@ class ProfileFitter:
     def __init__(self, n_sparse: int, seed: int = 0) -> None:
         self.n_sparse = checks.integer("n_sparse", n_sparse, 2)
         self._keys = np.random.PCG64(checks.seed(seed))
-        most = max(2, _MOST_ENTRIES // n_sparse)
-        self._held = _Sample(n_sparse, min(_HELD_OUT, most))
-        self._others = _Sample(n_sparse, min(_COMPONENTS_FROM, most))
+        self._held = _Sample(n_sparse, _most(_HELD_OUT, n_sparse))
+        self._others = _Sample(n_sparse, _most(_COMPONENTS_FROM, n_sparse))
         self._moments = FeatureMoments(
             0, np.zeros(n_sparse, dtype=np.int64), np.zeros(n_sparse), np.zeros(n_sparse), math.inf
         )
@@ -222,7 +280,7 @@ class ProfileFitter:
         checks.rows("rows", rows, self.n_sparse)
         if not rows.shape[0]:
             return
-        rows = rows.tocsr() if hasattr(rows, "tocsr") else np.asarray(rows)
+        rows = by_rows(rows) if hasattr(rows, "tocsr") else np.asarray(rows)
         # Before anything is learned: rows that are held out have no moments taken.
         entries = rows.data if hasattr(rows, "tocsr") else rows
         if entries.size and not max(-float(entries.min()), float(entries.max())) <= checks.BEYOND:
@@ -248,27 +306,7 @@ class ProfileFitter:
         """
         if not self.rows:
             raise ValueError("rows is empty; allowed: at least one row")
-        order = np.argsort(self._held.keys, kind="stable")
-        count = min(self._held.most, self.rows // _SHARE)
-        # Of fewer than two no standard error can be told.
-        count = count if count > 1 else 0
-        held, rest = (self._held.rows[part] for part in (order[:count], order[count:]))
-        moments = self._moments + FeatureMoments.of(rest) if rest.shape[0] else self._moments
-        kind: Any = SparseGaussian if min(moments.least, _least(held)) < 0 else SparseTruncatedNormal
-        # Those of the least keys, whatever the blocks that they came in.
-        others = self._others.rows[np.argsort(self._others.keys, kind="stable")]
-        fitted = scipy.sparse.vstack([rest, others], format="csr")[: self._others.most]
-        source = kind.of_moments(moments)
-        return Profile(
-            source,
-            moments.rows,
-            held if count else None,
-            _component_losses(fitted, held, source.mean) if count else np.empty(0),
-            int(np.sum(moments.counts == 0)),
-            None if names is None else tuple(names),
-            fitted if fitted.shape[0] else None,
-            _mean_energy(moments + FeatureMoments.of(held) if held.shape[0] else moments, source.mean),
-        )
+        return _assembled(self._moments, self._held, self._others, names)
 
     def laws(self, names: Sequence[str] | None = None) -> Profile:
         """The old name of `profile`."""
@@ -276,13 +314,56 @@ class ProfileFitter:
         return self.profile(names)
 
 
+def _assembled(moments: FeatureMoments, held: _Sample, others: _Sample, names: Sequence[str] | None) -> Profile:
+    """The profile of rows that may be held out, and of others: their moments and a sample of them."""
+    order = np.argsort(held.keys, kind="stable")
+    count = min(_most(_HELD_OUT, held.n_sparse), (moments.rows + len(order)) // _SHARE, len(order))
+    # Of fewer than two no standard error can be told.
+    count = count if count > 1 else 0
+    held_out, rest = (held.rows[part] for part in (order[:count], order[count:]))
+    if rest.shape[0]:
+        moments = moments + FeatureMoments.of(rest)
+    kind: Any = SparseGaussian if min(moments.least, _least(held_out)) < 0 else SparseTruncatedNormal
+    # Those of the least keys, whatever the blocks that they came in.
+    keys = np.concatenate([held.keys[order[count:]], others.keys])
+    least = np.argsort(keys, kind="stable")[: _most(_COMPONENTS_FROM, held.n_sparse)]
+    fitted = scipy.sparse.vstack([rest, others.rows], format="csr")[least]
+    source = kind.of_moments(moments)
+    return Profile(
+        source,
+        moments.rows,
+        held_out if count else None,
+        _component_losses(fitted, held_out, source.mean) if count else np.empty(0),
+        int(np.sum(moments.counts == 0)),
+        None if names is None else tuple(names),
+        fitted if fitted.shape[0] else None,
+        _mean_energy(moments + FeatureMoments.of(held_out) if count else moments, source.mean),
+        Kept(moments, held.keys[order[:count]], keys[least]),
+    )
+
+
+def _most(rows: int, n_sparse: int) -> int:
+    return min(rows, max(2, _MOST_ENTRIES // n_sparse))
+
+
 class _Sample:
     """The rows with the least keys of a stream: a sample that is drawn as it passes, whatever its blocks."""
 
     def __init__(self, n_sparse: int, most: int) -> None:
-        self.most = most
+        self.n_sparse, self.most = n_sparse, most
         self.keys = np.empty(0, dtype=np.uint64)
         self.rows = scipy.sparse.csr_array((0, n_sparse))
+
+    @classmethod
+    def of(cls, parts: Iterable[tuple[Any, Keys]], n_sparse: int) -> _Sample:
+        """All rows of some parts, each of which may be None, with their keys."""
+        sample = cls(n_sparse, 0)
+        for rows, keys in parts:
+            if rows is not None:
+                sample.rows = scipy.sparse.vstack([sample.rows, rows], format="csr")
+                sample.keys = np.concatenate([sample.keys, keys])
+        sample.most = len(sample.keys)
+        return sample
 
     def add(self, keys: NDArray[np.uint64], rows: Any) -> tuple[NDArray[np.bool_], NDArray[np.uint64], Any]:
         """Take the rows that belong into the sample.
@@ -335,6 +416,37 @@ def _unpack_rows(content: Any, n_sparse: int) -> Any:
     if rows.dtype.kind != "f" or not np.isfinite(rows.data).all():
         raise ValueError("its rows hold what is no finite number")
     return rows
+
+
+def _pack_kept(kept: Kept | None) -> Any:
+    if kept is None:
+        return None
+    moments = kept.moments
+    parts = {name: pack(getattr(moments, name)) for name in ("counts", "means", "scatters")}
+    # In an array, since JSON has no infinity, which is the least of no rows.
+    least = pack(np.array([moments.least]))
+    return {**parts, "least": least, "held_keys": pack(kept.held_keys), "sample_keys": pack(kept.sample_keys)}
+
+
+def _unpack_kept(content: Any, rows: int, n_sparse: int, held_out: Any, sample: Any) -> Kept | None:
+    """What `_pack_kept` was given; any exception where it does not fit the rest of the profile."""
+    if content is None:
+        return None
+    counts, means, scatters, least, *keys = (
+        np.asarray(unpack(content[name]))
+        for name in ("counts", "means", "scatters", "least", "held_keys", "sample_keys")
+    )
+    for part, kind in ((counts, np.int64), (means, np.float64), (scatters, np.float64)):
+        if part.shape != (n_sparse,) or part.dtype != kind or not np.isfinite(part).all():
+            raise ValueError("its moments are no numbers, one a feature")
+    if counts.min() < 0 or counts.max() > rows or scatters.min() < 0:
+        raise ValueError("its moments are of no rows")
+    if least.shape != (1,) or least.dtype != np.float64 or np.isnan(least[0]):
+        raise ValueError("its least value is no number")
+    for part, drawn in zip(keys, (held_out, sample), strict=True):
+        if part.shape != (0 if drawn is None else drawn.shape[0],) or part.dtype != np.uint64:
+            raise ValueError("its keys do not fit its rows")
+    return Kept(FeatureMoments(rows, counts, means, scatters, float(least[0])), keys[0], keys[1])
 
 
 def _least(rows: Any) -> float:

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-import scipy.sparse
 
 from persianrug._support.files import untrusted
-from persianrug._support.npy import check_numeric, header, npy_header, read_sparse
+from persianrug._support.npy import (
+    check_claim,
+    check_numeric,
+    check_unpacked,
+    header,
+    npy_header,
+    read_sparse,
+    sparse_parts,
+)
+from persianrug._support.sparse import float_type
+from persianrug.sketches.h5ad import H5adFile
+from persianrug.sketches.row_streams import array_header, arrays, csr_blocks, sides, whole
 
 KINDS = {
     ".npy": "a NumPy array of numbers",
@@ -28,6 +39,8 @@ KINDS = {
 _BLOCK = 1 << 22
 # Of the largest array that a pipe may claim, in bytes a row.
 _MOST_ROW = 1 << 33
+# Bytes that are copied at once.
+_COPIED = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,32 @@ class RowFile:
     names: tuple[str, ...] | None
     _read: Callable[[int], Iterator[Any]]
     _piped: bool = False
+    _row_names: Callable[[int], Iterator[list[str]]] | None = None
+
+    @property
+    def named(self) -> bool:
+        """Whether it has names of its rows."""
+        return self._row_names is not None
+
+    def blocks_of_names(self) -> Iterator[tuple[str, ...] | None]:
+        """Names of the rows of each of the `blocks`, or None for each where the file has none.
+
+        Raises
+        ------
+        ValueError
+            As `blocks`.
+        """
+        step = max(1, _BLOCK // self.n_sparse)
+        blocks = None if self._row_names is None else self._row_names(step)
+        for start in range(0, self.rows, step):
+            if blocks is None:
+                yield None
+                continue
+            with _reading(self.path, self._piped):
+                names = tuple(next(blocks))
+                if len(names) != min(step, self.rows - start):
+                    raise ValueError(f"rows from {start} on have {len(names)} names")
+            yield names
 
     def blocks(self) -> Iterator[Any]:
         """Arrays or csr_arrays (rows, n_sparse) of float32 or float64, one after the other.
@@ -70,7 +109,7 @@ class RowFile:
             start += block.shape[0]
 
 
-def open_rows(path: str | os.PathLike[str], pipe: BinaryIO | None = None) -> RowFile:
+def open_rows(path: str | os.PathLike[str], pipe: BinaryIO | None = None, layer: str | None = None) -> RowFile:
     """The rows of a file: .npy, .npz, .h5ad, .parquet or .safetensors; or of a pipe with a .npy array, once.
 
     Arrays, and sparse matrices by rows (csr), are read as they are needed; sparse ones of other formats at once.
@@ -81,20 +120,28 @@ def open_rows(path: str | os.PathLike[str], pipe: BinaryIO | None = None) -> Row
     path : path
         What messages call the pipe, if there is one.
     pipe : binary file, optional
+    layer : str, optional
+        Of a .h5ad file, in place of its matrix X.
 
     Raises
     ------
     ValueError
         If the file cannot be read, is of another kind, truncated or damaged, or has no rows of 2 features.
     """
+    if layer is not None and (pipe is not None or Path(path).suffix.lower() != ".h5ad"):
+        raise ValueError(f"layer is {layer!r}; allowed with a .h5ad file alone, and the data is {path}")
     with _reading(path, pipe is not None):
+        suffix = Path(path).suffix.lower()
         if pipe is not None:
-            rows, n_sparse, names, read = _open_pipe(pipe)
+            opened = _open_pipe(pipe)
+        elif suffix == ".h5ad":
+            opened = _open_h5ad(Path(path), layer)
         else:
-            rows, n_sparse, names, read = _OPEN[Path(path).suffix.lower()](Path(path))
+            opened = _OPEN[suffix](Path(path))
+        rows, n_sparse = opened.rows, opened.n_sparse
         if rows < 1 or n_sparse < 2:
             raise ValueError(f"its shape is {(rows, n_sparse)}; allowed: at least one row and 2 features")
-    return RowFile(str(path), rows, n_sparse, names, read, pipe is not None)
+    return RowFile(str(path), rows, n_sparse, opened.names, opened.read, pipe is not None, opened.row_names)
 
 
 def _reading(path: str | os.PathLike[str], piped: bool) -> Any:
@@ -119,70 +166,95 @@ class _Pipe:
             raise ValueError(f"data from {self._name} cannot be read: {reason}{hint}") from None
 
 
-_Opened = tuple[int, int, tuple[str, ...] | None, Callable[[int], Iterator[Any]]]
+class _Opened(NamedTuple):
+    """What is known of rows before they are read, and how they and their names are, so many at a time."""
 
-
-def _matrix(shape: tuple[int, ...]) -> tuple[int, int]:
-    if len(shape) != 2:
-        raise ValueError(f"it has {len(shape)} dimensions; allowed: 2, rows x features")
-    return int(shape[0]), int(shape[1])
+    rows: int
+    n_sparse: int
+    names: tuple[str, ...] | None
+    read: Callable[[int], Iterator[Any]]
+    row_names: Callable[[int], Iterator[list[str]]] | None = None
 
 
 def _open_npy(path: Path) -> _Opened:
     # Mapped, not read: a file shorter than its header says fails here, before memory is taken.
     mapped = np.lib.format.open_memmap(path, mode="r")
     check_numeric(mapped.dtype)
-    rows, n_sparse = _matrix(mapped.shape)
+    rows, n_sparse = sides(mapped.shape)
     by_rows, offset = mapped.flags.c_contiguous, mapped.offset
 
     def read(step: int) -> Iterator[Any]:
-        if not by_rows:
-            for start in range(0, rows, step):
-                yield np.array(mapped[start : start + step], order="C")
-            return
         # Read, not mapped: pages that were mapped count as memory until others need it.
         with path.open("rb") as file:
             file.seek(offset)
-            yield from _arrays(file, rows, n_sparse, mapped.dtype, step)
+            of_file = arrays if by_rows else _by_columns
+            yield from of_file(file, rows, n_sparse, mapped.dtype, step)
 
-    return rows, n_sparse, None, read
+    return _Opened(rows, n_sparse, None, read)
+
+
+def _by_columns(file: Any, rows: int, n_sparse: int, dtype: np.dtype[Any], step: int) -> Iterator[Any]:
+    """As `arrays`, of a file that goes on with column after column."""
+    begin = file.tell()
+    for start in range(0, rows, step):
+        columns = []
+        for column in range(n_sparse):
+            file.seek(begin + (column * rows + start) * dtype.itemsize)
+            columns.append(np.frombuffer(whole(file, min(step, rows - start) * dtype.itemsize), dtype))
+        yield np.column_stack(columns)
 
 
 def _open_pipe(pipe: BinaryIO) -> _Opened:
-    rows, n_sparse, dtype = _array_by_rows(pipe)
+    rows, n_sparse, dtype, by_columns = array_header(pipe)
+    if by_columns:
+        raise ValueError("its array is stored by columns; allowed: by rows, as np.ascontiguousarray gives it")
     row_bytes = n_sparse * dtype.itemsize
     if row_bytes > _MOST_ROW:
         raise ValueError(f"it claims rows of {row_bytes} bytes; allowed: up to {_MOST_ROW}")
-    return rows, n_sparse, None, lambda step: _arrays(pipe, rows, n_sparse, dtype, step)
+    return _Opened(rows, n_sparse, None, lambda step: arrays(pipe, rows, n_sparse, dtype, step))
 
 
 def _open_npz(path: Path) -> _Opened:
     with zipfile.ZipFile(path) as archive:
-        kinds = {entry.filename: header(archive, entry) for entry in archive.infolist()}
-        sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
-    if {"format.npy", "shape.npy"} <= kinds.keys():
-        return _open_sparse(path, sizes)
-    if len(kinds) != 1:
-        found = ", ".join(name.removesuffix(".npy") for name in kinds) or "nothing"
+        names = archive.namelist()
+        for entry in archive.infolist():
+            header(archive, entry)
+    if {"format.npy", "shape.npy"} <= set(names):
+        return _open_sparse(path)
+    if len(names) != 1:
+        found = ", ".join(name.removesuffix(".npy") for name in names) or "nothing"
         raise ValueError(f"it holds {found}; allowed: one array, or a SciPy sparse matrix")
-    (name,) = kinds
-    with zipfile.ZipFile(path) as archive, archive.open(name) as file:
-        rows, n_sparse, dtype = _array_by_rows(file)
+    with zipfile.ZipFile(path) as archive, archive.open(names[0]) as file:
+        rows, n_sparse, dtype, by_columns = array_header(file)
+    check_claim("features", n_sparse, path.stat().st_size)
 
     def read(step: int) -> Iterator[Any]:
-        with zipfile.ZipFile(path) as archive, archive.open(name) as file:
+        with zipfile.ZipFile(path) as archive, archive.open(names[0]) as file:
             npy_header(file)
-            yield from _arrays(file, rows, n_sparse, dtype, step)
+            if not by_columns:
+                yield from arrays(file, rows, n_sparse, dtype, step)
+                return
+            # Its first row ends where its last column does: it is unpacked to a file, of which zeros take no part.
+            with tempfile.TemporaryFile() as unpacked:
+                _unpack(file, unpacked, rows * n_sparse * dtype.itemsize)
+                yield from _by_columns(unpacked, rows, n_sparse, dtype, step)
 
-    return rows, n_sparse, None, read
+    return _Opened(rows, n_sparse, None, read)
 
 
-def _open_sparse(path: Path, sizes: dict[str, int]) -> _Opened:
-    with np.load(path) as parts:
-        kind = str(
-            parts["format"].item().decode() if parts["format"].dtype.kind == "S" else parts["format"].item()
-        )
-        rows, n_sparse = _matrix(tuple(int(side) for side in parts["shape"]))
+def _unpack(packed: Any, file: Any, size: int) -> None:
+    for start in range(0, size, _COPIED):
+        content = whole(packed, min(_COPIED, size - start))
+        if content.count(0) < len(content):
+            file.seek(start)
+            file.write(content)
+    file.truncate(size)
+    file.seek(0)
+
+
+def _open_sparse(path: Path) -> _Opened:
+    kind, (rows, n_sparse), types = sparse_parts(path)
+    size = path.stat().st_size
     if kind != "csr":
         matrix = read_sparse(path)
 
@@ -190,78 +262,37 @@ def _open_sparse(path: Path, sizes: dict[str, int]) -> _Opened:
             for start in range(0, rows, step):
                 yield matrix[start : start + step]
 
-        return rows, n_sparse, None, read_at_once
+        return _Opened(rows, n_sparse, None, read_at_once)
     names = ("indptr", "indices", "data")
-    types = {}
     with zipfile.ZipFile(path) as archive:
         for name in names:
             with archive.open(f"{name}.npy") as file:
-                shape, _, types[name] = npy_header(file)
+                shape, _, _ = npy_header(file)
                 if len(shape) != 1 or (name == "indptr" and shape != (rows + 1,)):
                     raise ValueError(f"its {name} have shape {shape}, which does not fit its {rows} rows")
     if types["indptr"].kind not in "iu" or types["indices"].kind not in "iu":
         raise ValueError(f"its indices are of type {types['indices']}")
     check_numeric(types["data"])
-    # A matrix of few entries may claim any width, and every feature takes memory.
-    _check_claim(n_sparse, sum(sizes[f"{name}.npy"] for name in names))
+    check_claim("features", n_sparse, size)
 
     def read(step: int) -> Iterator[Any]:
         with ExitStack() as stack:
             archive = stack.enter_context(zipfile.ZipFile(path))
-            pointers, indices, data = (stack.enter_context(archive.open(f"{name}.npy")) for name in names)
-            for file in (pointers, indices, data):
+            files = {name: stack.enter_context(archive.open(f"{name}.npy")) for name in names}
+            for file in files.values():
                 npy_header(file)
 
-            def take(file: Any, name: str, count: int) -> Any:
-                return np.frombuffer(_whole(file, count * types[name].itemsize), dtype=types[name])
+            def take(name: str, count: int) -> Any:
+                return np.frombuffer(whole(files[name], count * types[name].itemsize), dtype=types[name])
 
-            last = int(take(pointers, "indptr", 1)[0])
-            if last != 0:
-                raise ValueError(f"its rows start at entry {last}")
-            for start in range(0, rows, step):
-                ends = take(pointers, "indptr", min(step, rows - start)).astype(np.int64)
-                lengths = np.diff(ends, prepend=last)
-                if (lengths < 0).any():
-                    raise ValueError(f"its rows from {start} on have an impossible number of entries")
-                count = int(ends[-1]) - last
-                places = take(indices, "indices", count).astype(np.int64)
-                block = scipy.sparse.csr_array(
-                    (take(data, "data", count), places, np.concatenate([[0], np.cumsum(lengths)])),
-                    shape=(len(ends), n_sparse),
-                )
-                block.check_format(full_check=True)
-                block.sum_duplicates()
-                yield block
-                last = int(ends[-1])
+            yield from csr_blocks(take, rows, n_sparse, step, size)
 
-    return rows, n_sparse, None, read
+    return _Opened(rows, n_sparse, None, read)
 
 
-def _check_claim(n_sparse: int, size: int) -> None:
-    most = max(10_000_000, size)
-    if n_sparse > most:
-        raise ValueError(f"it claims {n_sparse} features, too many for its {size} bytes")
-
-
-def _open_h5ad(path: Path) -> _Opened:
-    try:
-        import anndata
-    except ImportError:
-        raise ValueError(
-            "anndata is not installed; allowed: pip install 'persianrug[anndata]', or another kind of file"
-        ) from None
-    data = anndata.read_h5ad(path, backed="r")
-    rows, n_sparse = data.shape
-    names = tuple(str(name) for name in data.var_names)
-    _check_claim(n_sparse, path.stat().st_size)
-
-    def read(step: int) -> Iterator[Any]:
-        for start in range(0, rows, step):
-            part = data.X[start : start + step]
-            sparse: Any = scipy.sparse.csr_array
-            yield sparse(part) if hasattr(part, "tocsr") else np.asarray(part)
-
-    return rows, n_sparse, names, read
+def _open_h5ad(path: Path, layer: str | None) -> _Opened:
+    file = H5adFile(path, layer)
+    return _Opened(file.rows, file.n_sparse, file.names, file.read, file.row_names)
 
 
 def _open_parquet(path: Path) -> _Opened:
@@ -269,6 +300,9 @@ def _open_parquet(path: Path) -> _Opened:
     import pyarrow.parquet
 
     file = pyarrow.parquet.ParquetFile(path, memory_map=False)
+    groups = [file.metadata.row_group(place) for place in range(file.metadata.num_row_groups)]
+    sizes = (group.column(place).total_uncompressed_size for group in groups for place in range(group.num_columns))
+    check_unpacked(max(sizes, default=0), path.stat().st_size)
     # What pandas wrote as its index is no feature.
     index = (file.schema_arrow.pandas_metadata or {}).get("index_columns", ())
     columns = [column for column in file.schema_arrow if column.name not in index]
@@ -279,6 +313,14 @@ def _open_parquet(path: Path) -> _Opened:
         ):
             raise ValueError(f"its column {column.name!r} is of type {kind}; allowed: columns of numbers alone")
     names = tuple(str(column.name) for column in columns)
+    # Of several, or one that is counted and not stored, none is a name.
+    indices = [name for name in index if isinstance(name, str)] if len(index) == 1 else []
+    if indices:
+        check_claim("rows", file.metadata.num_rows, path.stat().st_size)
+
+    def row_names(step: int) -> Iterator[list[str]]:
+        for batch in file.iter_batches(batch_size=step, columns=indices):
+            yield [str(name) for name in batch.column(0).to_pylist()]
 
     def read(step: int) -> Iterator[Any]:
         for batch in file.iter_batches(batch_size=step, columns=list(names)):
@@ -287,7 +329,7 @@ def _open_parquet(path: Path) -> _Opened:
                 raise ValueError(f"its column {empty[0]!r} has missing values; allowed: numbers")
             yield np.column_stack([column.to_numpy(zero_copy_only=False) for column in batch.columns])
 
-    return file.metadata.num_rows, len(names), names, read
+    return _Opened(file.metadata.num_rows, len(names), names, read, row_names if indices else None)
 
 
 def _open_safetensors(path: Path) -> _Opened:
@@ -297,7 +339,7 @@ def _open_safetensors(path: Path) -> _Opened:
         names = list(file.keys())
         if len(names) != 1:
             raise ValueError(f"it holds {', '.join(names) or 'nothing'}; allowed: one tensor, rows x features")
-        rows, n_sparse = _matrix(tuple(file.get_slice(names[0]).get_shape()))
+        rows, n_sparse = sides(tuple(file.get_slice(names[0]).get_shape()))
 
     def read(step: int) -> Iterator[Any]:
         import torch
@@ -311,50 +353,18 @@ def _open_safetensors(path: Path) -> _Opened:
                 wide = block.dtype == torch.float64 or (not block.is_floating_point() and block.dtype.itemsize > 2)
                 yield block.to(torch.float64 if wide else torch.float32).numpy()
 
-    return rows, n_sparse, None, read
+    return _Opened(rows, n_sparse, None, read)
 
 
 _OPEN: dict[str, Callable[[Path], _Opened]] = {
     ".npy": _open_npy,
     ".npz": _open_npz,
-    ".h5ad": _open_h5ad,
     ".parquet": _open_parquet,
     ".safetensors": _open_safetensors,
 }
 
 
-def _whole(file: Any, size: int) -> bytearray:
-    """So many bytes, read in steps, so that a claim alone takes no memory."""
-    content = bytearray()
-    while len(content) < size:
-        part = file.read(min(size - len(content), 1 << 24))
-        if not part:
-            raise ValueError("it ends before its last row")
-        content += part
-    return content
-
-
-def _array_by_rows(file: Any) -> tuple[int, int, np.dtype[Any]]:
-    """Rows, features and type of the array that a stream starts with in the .npy format."""
-    shape, by_columns, dtype = npy_header(file)
-    check_numeric(dtype)
-    rows, n_sparse = _matrix(shape)
-    if by_columns and rows > 1:
-        raise ValueError("its array is stored by columns; allowed: by rows, as np.ascontiguousarray gives it")
-    return rows, n_sparse, dtype
-
-
-def _arrays(file: Any, rows: int, n_sparse: int, dtype: np.dtype[Any], step: int) -> Iterator[Any]:
-    """The rows that a stream goes on with, so many at a time."""
-    for start in range(0, rows, step):
-        content = _whole(file, min(step, rows - start) * n_sparse * dtype.itemsize)
-        yield np.frombuffer(content, dtype=dtype).reshape(-1, n_sparse)
-
-
 def _floats(block: Any) -> Any:
-    """A block in float32 where that is exact, and else in float64."""
-    dtype = block.dtype.newbyteorder("=")
-    check_numeric(dtype)
-    exact = dtype.kind == "b" or (dtype.kind in "iu" and dtype.itemsize <= 2) or dtype.itemsize <= 2
-    target = np.float32 if dtype == np.float32 or exact else np.float64
-    return block if block.dtype == target else block.astype(target)
+    """A block in floats."""
+    check_numeric(block.dtype)
+    return block.astype(float_type(block.dtype), copy=False)

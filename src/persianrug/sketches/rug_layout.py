@@ -6,13 +6,16 @@
     seal         16 bytes   BLAKE2b of all before
     records      each       kind (4 bytes), rows (uint32), first row (uint64), payload, BLAKE2b of seal and record
 
-A record CODE holds rows of codes; the last record, DONE, holds none, and the number of all rows where others have
-their first. All numbers are little-endian. What is cut off or damaged is seen, and what is before it can be read.
+A record CODE holds rows of codes and, in a file of version 2, their names after them: the length of a text and the
+text. The last record, DONE, holds none, and the number of all rows where others have their first. All numbers are
+little-endian. What is cut off or damaged is seen, and what is before it can be read.
 """
 
 from __future__ import annotations
 
+import json
 import struct
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, BinaryIO
 
@@ -20,14 +23,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAGIC = b"\x89RUG\r\n\x1a\n"
-FORMAT, VERSION = "persianrug codes", 1
+# The second version is that of files with names of rows; those without are of the first.
+FORMAT, VERSION, NAMED_VERSION = "persianrug codes", 1, 2
 LENGTH = struct.Struct("<Q")
 RECORD = struct.Struct("<4sIQ")
+NAMES = struct.Struct("<I")
 CODE, DONE = b"CODE", b"DONE"
 SEAL = 16
 # A file may claim any size; no header is longer than this, and no chunk unless a single row is.
 MOST_HEADER = 1 << 28
 MOST_CHUNK = 1 << 26
+MOST_NAMES = 1 << 26
 CHUNK = 1 << 20
 
 ALLOWED = "a file that compress wrote"
@@ -97,3 +103,19 @@ def exactly(file: BinaryIO, size: int) -> bytes:
         parts.append(part)
         size -= len(part)
     return b"".join(parts)
+
+
+def pack_names(names: Sequence[str]) -> bytes:
+    """Names of the rows of a chunk, as they are in a record."""
+    text = json.dumps(list(names)).encode()
+    if len(text) > MOST_NAMES:
+        raise ValueError(f"names of {len(names)} rows take {len(text)} bytes; allowed: up to {MOST_NAMES}")
+    return NAMES.pack(len(text)) + text
+
+
+def unpack_names(text: bytes, rows: int) -> tuple[str, ...]:
+    """The names of so many rows; ValueError where the text is another."""
+    names = json.loads(text)
+    if not isinstance(names, list) or len(names) != rows or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"it is no list of {rows} names")
+    return tuple(names)

@@ -26,12 +26,16 @@ from persianrug.sketches.rug_layout import (
     MAGIC,
     MOST_CHUNK,
     MOST_HEADER,
+    MOST_NAMES,
+    NAMED_VERSION,
+    NAMES,
     RECORD,
     SEAL,
     VERSION,
     Layout,
     checksum,
     exactly,
+    unpack_names,
 )
 from persianrug.sketches.sketch import Sketch
 
@@ -53,6 +57,9 @@ class RugReader:
     mixture : Mixture
     bits : int or None
     names : tuple of str, or None
+        Of the features.
+    named : bool
+        Whether rows have names, too.
     plan : dict or None
         What was expected of the codes, as `Plan.recipe`.
     problem : str or None
@@ -116,10 +123,12 @@ class RugReader:
         try:
             header = json.loads(text)
             found = header.get("format"), header.get("version")
-            if found != (FORMAT, VERSION):
+            if found not in ((FORMAT, VERSION), (FORMAT, NAMED_VERSION)):
                 raise self._error(
-                    f"has format {found[0]}, version {found[1]}", f"format {FORMAT}, version {VERSION}"
+                    f"has format {found[0]}, version {found[1]}",
+                    f"format {FORMAT}, version {VERSION} or {NAMED_VERSION}",
                 )
+            self.named = found[1] == NAMED_VERSION
             self._read_header(header)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             if str(error).startswith("rug file"):
@@ -172,6 +181,15 @@ class RugReader:
             kind, rows, first = RECORD.unpack(head)
             following = place + RECORD.size + rows * self._layout.row_bytes + SEAL
             if kind == CODE and 1 <= rows <= self.chunk_rows and first == count:
+                if self.named:
+                    self._file.seek(following - SEAL)
+                    length = self._file.read(NAMES.size)
+                    # What is cut off within the length itself, is by what follows.
+                    claimed = NAMES.unpack(length)[0] if len(length) == NAMES.size else 0
+                    if claimed > MOST_NAMES:
+                        self.problem = f"after {count} rows there is no chunk"
+                        break
+                    following += NAMES.size + claimed
                 if following > size:
                     self.problem, self.cut_off = f"it is cut off after {count} rows", True
                     break
@@ -244,8 +262,20 @@ class RugReader:
         order = np.argsort(record, kind="stable")
         numbers, starts = np.unique(record[order], return_index=True)
         for number, chosen in zip(numbers, np.split(order, starts[1:]), strict=False):
-            values[chosen] = self._chunk(*self._records[number])[wanted[chosen] - self._first[number]]
+            values[chosen] = self._chunk(*self._records[number])[0][wanted[chosen] - self._first[number]]
         return self._codes(values)
+
+    def row_names(self) -> tuple[str, ...] | None:
+        """Names of all rows that can be read, in their order, or None where rows have none.
+
+        Raises
+        ------
+        ValueError
+            If a chunk is damaged.
+        """
+        if not self.named:
+            return None
+        return tuple(name for _, names in self.named_chunks() for name in names or ())
 
     def chunks(self) -> Iterator[Codes]:
         """All rows that can be read, in chunks; a pipe must come to its end.
@@ -255,9 +285,15 @@ class RugReader:
         ValueError
             If a chunk is damaged, or a pipe is cut off.
         """
+        for codes, _ in self.named_chunks():
+            yield codes
+
+    def named_chunks(self) -> Iterator[tuple[Codes, tuple[str, ...] | None]]:
+        """As `chunks`, each with the names of its rows, or None where rows have none."""
         if self._records is not None:
             for record in self._records:
-                yield self._codes(self._chunk(*record))
+                values, names = self._chunk(*record)
+                yield self._codes(values), names
             return
         count = 0
         while True:
@@ -268,13 +304,12 @@ class RugReader:
             code = kind == CODE and 1 <= rows <= self.chunk_rows and first == count
             if not code and not (kind == DONE and rows == 0 and first == count):
                 raise self._error(f"is damaged: after {count} rows there is no chunk")
-            content = exactly(self._file, rows * self._layout.row_bytes + SEAL)
-            values = self._checked(head, content, rows, first)
+            values, names = self._content(head, rows, first)
             if not code:
                 if self._file.read(1):
                     raise self._error("is damaged: more follows its end")
                 return
-            yield self._codes(values)
+            yield self._codes(values), names
             count += rows
 
     def verify(self) -> int:
@@ -290,21 +325,32 @@ class RugReader:
             raise self._error(f"is damaged: {self.problem}")
         return rows
 
-    def _chunk(self, place: int, rows: int, first: int) -> NDArray[Any]:
+    def _chunk(self, place: int, rows: int, first: int) -> tuple[NDArray[Any], tuple[str, ...] | None]:
         self._file.seek(place)
-        head = self._file.read(RECORD.size)
-        return self._checked(head, self._file.read(rows * self._layout.row_bytes + SEAL), rows, first)
+        return self._content(self._file.read(RECORD.size), rows, first)
 
-    def _checked(self, head: bytes, content: bytes, rows: int, first: int) -> NDArray[Any]:
-        whole = len(content) == rows * self._layout.row_bytes + SEAL
-        body, seal = content[:-SEAL], content[-SEAL:]
-        if not whole or checksum(self._seal, head, body) != seal:
+    def _content(self, head: bytes, rows: int, first: int) -> tuple[NDArray[Any], tuple[str, ...] | None]:
+        """The rows of a record after its head, and their names."""
+        size, length, text = rows * self._layout.row_bytes, b"", b""
+        body = exactly(self._file, size)
+        named = self.named and rows > 0
+        if named:
+            length = exactly(self._file, NAMES.size)
+            claimed = NAMES.unpack(length)[0] if len(length) == NAMES.size else 0
+            # Of more than there can be, none is read, and the checksum does not fit.
+            text = exactly(self._file, claimed if claimed <= MOST_NAMES else 0)
+        seal = exactly(self._file, SEAL)
+        if len(body) < size or checksum(self._seal, head, body, length, text) != seal:
             raise self._error(f"is damaged: the checksum of rows {first} to {first + rows} does not fit")
+        try:
+            names = unpack_names(text, rows) if named else None
+        except (ValueError, RecursionError) as error:
+            raise self._error(f"is damaged: the names of rows from {first} on cannot be read: {error}") from None
         values = self._layout.unpack(body)
         where = f"rug file {self._path} in rows {first} to {first + rows}"
         # Those that are rounded have no level for what is missing.
         bounded(where, torch.from_numpy(values), self.sketch.rug.largest_code, missing=self.bits is None)
-        return values
+        return values, names
 
     def _codes(self, values: NDArray[Any]) -> Codes:
         return Codes(values, self.sketch.rug, self.mixture, self.bits)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -26,10 +27,12 @@ from persianrug.sketches.rug_layout import (
     MAGIC,
     MOST_CHUNK,
     MOST_HEADER,
+    NAMED_VERSION,
     RECORD,
     VERSION,
     Layout,
     checksum,
+    pack_names,
 )
 from persianrug.sketches.rug_reader import RugReader
 from persianrug.sketches.sketch import Sketch
@@ -54,6 +57,8 @@ class RugWriter:
         Kept in the header, for what is expected of the codes.
     names : tuple of str, optional
         Of the features.
+    named : bool
+        Whether rows have names, too, which `write` is given with them.
     chunk_rows : int >= 1, optional
         Rows of a chunk; by default what makes a MiB.
 
@@ -72,6 +77,7 @@ class RugWriter:
         dtype: str = "float32",
         plan: Plan | None = None,
         names: tuple[str, ...] | None = None,
+        named: bool = False,
         chunk_rows: int | None = None,
     ) -> None:
         if not (isinstance(file, str | os.PathLike) or hasattr(file, "write")) or isinstance(file, io.TextIOBase):
@@ -99,7 +105,7 @@ class RugWriter:
         self.chunk_rows = checks.integer("chunk_rows", chunk_rows, 1, max(1, MOST_CHUNK // layout.row_bytes))
         header = {
             "format": FORMAT,
-            "version": VERSION,
+            "version": NAMED_VERSION if named else VERSION,
             "n_sparse": sketch.rug.n_sparse,
             "n_dense": layout.n_dense,
             "dtype": layout.dtype.str,
@@ -127,7 +133,9 @@ class RugWriter:
             self._file: BinaryIO = Path(file).open("xb")  # noqa: SIM115
         else:
             self._file = file
+        self.named = named
         self._pending: list[NDArray[Any]] = []
+        self._names: list[str] = []
         self._waiting = 0
         self._closed = False
         self.count = 0
@@ -152,8 +160,9 @@ class RugWriter:
             writer = cls.__new__(cls)
             writer.mixture, writer._bits, writer._layout = reader.mixture, reader.bits, reader._layout
             writer.chunk_rows, writer._seal, writer.count = reader.chunk_rows, reader._seal, len(reader)
-            writer._digest = reader.digest
+            writer._digest, writer.named = reader.digest, reader.named
             writer._pending, writer._waiting, writer._own, writer._closed = [], 0, True, False
+            writer._names = []
             end = reader._end
         try:
             writer._file = Path(path).open("r+b")  # noqa: SIM115
@@ -165,15 +174,20 @@ class RugWriter:
         writer._file.seek(end)
         return writer
 
-    def write(self, codes: Codes) -> None:
-        """Add rows of codes to those that the next chunks are made of.
+    def write(self, codes: Codes, names: Sequence[str] | None = None) -> None:
+        """Add rows of codes, and their names where rows have some, to those that the next chunks are made of.
 
         Raises
         ------
         ValueError
             If the codes are of another rug, sum or rounding, have entries missing where entries are rounded, or
-            hold infinity or sizes that no rows up to 1e30 have.
+            hold infinity or sizes that no rows up to 1e30 have; or names are none, or not as many as rows.
         """
+        if (names is not None) != self.named:
+            allowed = "names of its rows" if self.named else "none, since its rows have none"
+            raise ValueError(f"names is {'None' if names is None else 'given'}; allowed in this file: {allowed}")
+        if names is not None and len(names) != len(codes):
+            raise ValueError(f"names has {len(names)} names; allowed: {len(codes)}, one a row")
         if codes.digest != self._digest:
             raise ValueError(f"codes are of {codes.encoder}; allowed: codes of the rug that the file is of")
         if not codes.mixture.agrees(self.mixture) or codes.bits != self._bits:
@@ -186,6 +200,7 @@ class RugWriter:
         bounded("codes", as_tensor("codes", values), codes.encoder.largest_code, missing=True)
         # Copied, since the caller may use its array again.
         self._pending.append(np.array(values))
+        self._names.extend(map(str, names or ()))
         self._waiting += len(values)
         if self._waiting >= self.chunk_rows:
             rows = np.concatenate(self._pending)
@@ -226,7 +241,9 @@ class RugWriter:
             self._pending, self._waiting = [], 0
 
     def _record(self, rows: NDArray[Any]) -> None:
-        self._seal_record(RECORD.pack(CODE, len(rows), self.count) + self._layout.pack(rows))
+        names, self._names = self._names[: len(rows)], self._names[len(rows) :]
+        content = self._layout.pack(rows) + (pack_names(names) if self.named else b"")
+        self._seal_record(RECORD.pack(CODE, len(rows), self.count) + content)
         self.count += len(rows)
 
     def _seal_record(self, content: bytes) -> None:

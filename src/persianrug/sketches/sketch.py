@@ -17,6 +17,7 @@ from torch import Tensor
 from persianrug import sources
 from persianrug._support import checks
 from persianrug._support.arrays import as_tensor, bounded
+from persianrug._support.sparse import by_rows
 from persianrug.autoencoder import Autoencoder
 from persianrug.channel import MOST_BITS, Channel, Quantiser, best_quantiser
 from persianrug.decoders import DECODERS, OAMP
@@ -280,7 +281,7 @@ class Sketch:
         checks.rows("rows", rows, self.rug.n_sparse)
         sparse = hasattr(rows, "tocsr")
         step = max(1, BLOCK // self.rug.n_sparse) if sparse else max(1, rows.shape[0])
-        rows = rows.tocsr() if sparse else rows
+        rows = by_rows(rows, np.float32 if rows.dtype == np.float32 else np.float64) if sparse else rows
         for start in range(0, max(rows.shape[0], 1), step):
             part = rows[start : start + step]
             dense = part.toarray() if sparse else part

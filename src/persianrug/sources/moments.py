@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from persianrug._support import checks
+from persianrug._support.sparse import by_rows
 
 Floats = NDArray[np.float64]
 
@@ -88,7 +89,7 @@ def nonzeros(rows: Any) -> tuple[int, Floats, NDArray[np.int64], int]:
     if isinstance(rows, Tensor):
         rows = rows.detach().cpu().numpy()
     if hasattr(rows, "tocsr"):
-        matrix = rows.tocsr()
+        matrix = by_rows(rows)
         if not matrix.has_canonical_format:
             # Entries that are stored more than once add up.
             matrix = matrix.copy()

@@ -20,6 +20,7 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 
+from persianrug._support.extras import installing
 from persianrug._support.files import check_writable
 
 SCHEMA = 1
@@ -371,7 +372,8 @@ def _engine(url: sa.URL, reading: bool) -> sa.Engine:
             return sa.create_engine(url, connect_args=timeout, pool_pre_ping=True)
         except ModuleNotFoundError as error:
             raise ValueError(
-                f"store needs the module {error.name}; allowed: SQLite, or pip install 'persianrug[postgresql]'"
+                f"store needs the module {error.name}; "
+                f"allowed: SQLite, or postgresql://..., by {installing('postgresql')}"
             ) from None
     if reading:
         url = _reading(Path(url.database or "").resolve())

@@ -1,7 +1,9 @@
 """Rows in files, written and read; what is refused, and in how much memory."""
 
+import math
 import tracemalloc
 import warnings
+import zipfile
 from contextlib import contextmanager
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 
 from persianrug.sketches import rows as rows_module
 from persianrug.sketches.rows import open_rows
+from tests.conftest import saved
 
 with warnings.catch_warnings(action="ignore"):
     import anndata
@@ -68,6 +71,19 @@ def save_parts(path, compressed=False, **parts):
     """A .npz file of a csr matrix as it is, checked by nobody."""
     parts = {"format": np.array(b"csr"), "shape": np.array([3, 3]), **parts}
     (np.savez_compressed if compressed else np.savez)(path, **parts)
+
+
+def save_zeros(path, by_columns=False, parts=None, **shapes):
+    """A .npz file of arrays of zeros, which are packed to a thousandth, and of some parts as they are."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, part in (parts or {}).items():
+            archive.writestr(f"{name}.npy", saved(part))
+        for name, shape in shapes.items():
+            with archive.open(f"{name}.npy", "w") as file:
+                head = {"descr": "<i4", "fortran_order": by_columns, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, head)
+                for _ in range(0, 4 * math.prod(shape), 1 << 20):
+                    file.write(bytes(1 << 20))
 
 
 def save_h5ad(path, matrix):
