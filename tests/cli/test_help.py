@@ -13,6 +13,7 @@ from persianrug.cli.app import app
 from persianrug.decoders import DECODERS
 from persianrug.networks.network import ACTIVATIONS
 from persianrug.paper import FIGURES
+from persianrug.sketches.row_writer import WRITTEN
 from persianrug.sketches.sketch import decoders_for
 from persianrug.sources import SOURCES, SparseGaussian, SparseUniform
 from persianrug.sweeps.sweep import TRAINED
@@ -109,6 +110,7 @@ def test_names_are_those_that_there_are():
     assert {*options.DECODERS} == {*DECODERS, options.KNOT}
     both = {*decoders_for(SparseUniform(p=[0.1, 0.2])), *decoders_for(SparseGaussian(p=[0.1, 0.2]))}
     assert {*options.SKETCH_DECODERS} == {"auto", *both}
+    assert options.WRITTEN == WRITTEN
     assert options.METHODS == TRAINED
     assert tuple(ACTIVATIONS) == options.ACTIVATIONS
     assert tuple(FIGURES) == options.FIGURES

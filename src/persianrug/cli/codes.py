@@ -51,7 +51,7 @@ def decompress(
     from persianrug._support.files import check_writable
 
     if out.suffix.lower() not in options.WRITTEN:
-        raise ValueError(f"--out is {out}; allowed: a file that ends in {', '.join(options.WRITTEN)}")
+        raise ValueError(f"--out is {out}; allowed: a file that ends in {options.either(options.WRITTEN)}")
     if partial and file == PIPE:
         raise ValueError("--partial is given; allowed: with a file, not with standard input")
     check_writable(out)
