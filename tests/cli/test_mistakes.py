@@ -54,7 +54,23 @@ class TestDamage:
         assert np.abs(found - chunked.estimates[: 40 * chunks]).max(initial=0) <= slack + 1e-6
         text = ran(command("decompress", "t.rug", "--out", f"t{suffix}", "--partial"))
         assert f"t.rug is damaged: it is cut off after {40 * chunks} rows; these are the rows before that" in text
-        assert f"damaged: it is cut off after {40 * chunks} rows" in ran(command("inspect", "t.rug"))
+        self.inspected(command, f"it is cut off after {40 * chunks} rows", 40 * chunks)
+
+    @staticmethod
+    def inspected(command, problem, rows):
+        """All that can be said of a damaged t.rug, what is wrong on stderr, and exit code 2."""
+        for options in ((), ("--json",)):
+            result = command("inspect", "t.rug", *options)
+            said = f"persianrug: rug file t.rug is damaged: {problem}; allowed: whole files, or "
+            assert result.returncode == 2
+            assert result.stderr.startswith(said)
+            assert result.stderr.count("\n") == 1
+            if options:
+                report = json.loads(result.stdout)
+                assert (report["problem"], report["rows"], report["n_sparse"]) == (problem, rows, N)
+            else:
+                assert result.stdout.startswith(f"t.rug: {rows} rows of {N} features")
+                assert result.stdout.endswith(f"\ndamaged: {problem}\n")
 
     def test_partial_of_a_whole_file(self, chunked, here, command):
         report = of_json(command("decompress", "c.rug", "--out", "t.npy", "--partial", "--json"))
@@ -77,6 +93,7 @@ class TestDamage:
         damaged[chunked.start + 3 * chunked.chunk] ^= 1
         (here / "t.rug").write_bytes(damaged)
         assert "after 120 rows there is no chunk" in refused(command("verify", "t.rug"))
+        self.inspected(command, "after 120 rows there is no chunk", 120)
         report = of_json(command("decompress", "t.rug", "--out", "t.npy", "--partial", "--json"))
         assert (report["rows"], report["problem"]) == (120, "after 120 rows there is no chunk")
 
@@ -88,6 +105,7 @@ class TestDamage:
             assert "allowed: " in refused(command("verify", "t.rug", "--json"))
         (here / "t.rug").write_bytes(chunked.content + b"x")
         assert "1 bytes follow its end" in refused(command("verify", "t.rug"))
+        self.inspected(command, "1 bytes follow its end", ROWS)
 
     def test_codes_of_other_data(self, made, here, command):
         assert "(400, 64); allowed: that of what was compressed, (400, 512)" in refused(

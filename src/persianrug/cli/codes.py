@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -14,6 +14,9 @@ from persianrug._support.terminal import console as make_console
 from persianrug._support.terminal import off_by, progress_bar
 from persianrug.cli import options
 from persianrug.cli.pipes import PIPE, binary_stream, expected_loss, size_of
+
+if TYPE_CHECKING:
+    from persianrug.sketches.rug_reader import RugReader
 
 # Entries of an estimate smaller than this part of the expected error are written as zeros.
 _NEGLIGIBLE = 0.01
@@ -107,7 +110,7 @@ def inspect(
     file: Annotated[Path, typer.Argument(help="Codes, a .rug file.")],
     as_json: options.Json = False,
 ) -> None:
-    """Say what a file of codes holds.
+    """Say what a file of codes holds, and with exit code 2 if it is cut off or damaged.
 
     Example: persianrug inspect cells.rug
     """
@@ -135,8 +138,18 @@ def inspect(
         }
     if as_json:
         typer.echo(json.dumps(report, indent=2, allow_nan=False))
-        return
+    else:
+        _print_inspected(file, reader, report)
+    if reader.problem is not None:
+        raise ValueError(
+            f"rug file {file} is damaged: {reader.problem}; allowed: whole files, or decompress --partial for the "
+            "rows before that"
+        )
+
+
+def _print_inspected(file: Path, reader: RugReader, report: dict[str, Any]) -> None:
     console = make_console()
+    sketch = reader.sketch
     kind = report["dtype"] if reader.bits is None else f"{reader.bits}-bit levels"
     console.print(
         f"{escape(str(file))}: {len(reader)} rows of {sketch.rug.n_sparse} features as {sketch.rug.n_dense} "
