@@ -63,6 +63,13 @@ def command_environment():
     return environment()
 
 
+# How a command ends that is ended from outside, and what it says.
+ENDED = {
+    signal.SIGINT: (130, "persianrug: interrupted\n"),
+    signal.SIGTERM: (143, "persianrug: terminated\n"),
+    signal.SIGHUP: (129, "persianrug: terminated\n"),
+}
+
 COMMAND = [sys.executable, "-m", "persianrug"]
 
 

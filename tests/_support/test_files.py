@@ -4,12 +4,19 @@ import io
 import os
 import pickle
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.sparse
 
-from persianrug._support.files import check_writable, write_whole
+from persianrug._support.files import (
+    check_writable,
+    marked_temporaries,
+    remove_temporaries,
+    whole_file,
+    write_whole,
+)
 from persianrug.sources import read_rows
 from tests.conftest import forged_header, saved
 
@@ -191,3 +198,15 @@ class TestWriting:
                            (tmp_path / "none" / "a", "is missing")]:  # fmt: skip
             with pytest.raises(ValueError, match=f"{word}; allowed"):
                 check_writable(path)
+
+
+def test_what_ended_processes_left_is_known_by_a_mark(tmp_path):
+    with marked_temporaries("mine"), whole_file(tmp_path / "a") as first:
+        with marked_temporaries("other"), whole_file(tmp_path / "b") as second:
+            remove_temporaries(tmp_path, "mine")
+            assert not Path(first.name).exists()
+            assert Path(second.name).exists()
+        Path(first.name).touch()
+    with whole_file(tmp_path / "c") as third:
+        assert not {"mine", "other"} & {*third.name.replace("-", ".").split(".")}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]

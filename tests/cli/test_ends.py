@@ -1,16 +1,20 @@
-"""Sketches on the command line: interrupted, killed, and where files may not be read or written."""
+"""Sketches on the command line: ended from outside, and where files may not be read or written."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 import scipy.sparse
 
+import persianrug as pr
 from tests.cli.helpers import FITTED, ROWS, N, files, of_json, ran
-from tests.conftest import refused, without_privileges
+from tests.conftest import ENDED, refused, without_privileges
 
 
 def test_a_folder_that_is_not_writable(made, here, run_apart):
@@ -52,6 +56,15 @@ def large(tmp_path_factory, made):
     return path
 
 
+def until(come, process):
+    """Wait for something that a process does, which must not end before."""
+    deadline = time.monotonic() + 60
+    while not come():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
 class TestInterruption:
     """Of compress, once it writes."""
 
@@ -63,21 +76,19 @@ class TestInterruption:
             target.write_bytes(request.param)
         options = (*FITTED, "--ratio", 0.9, "--bits", 5, "--decoder", "bayes", "--out", "t.rug")
         process = start("compress", large, *options)
-        deadline = time.monotonic() + 60
-        while not list(here.glob(".t.rug.*.tmp")):
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
+        until(lambda: list(here.glob(".t.rug.*.tmp")), process)
         # Not while the archive is being opened, on which Python itself has something to say.
         time.sleep(0.3)
         assert process.poll() is None
         return process, target, request.param
 
-    def test_interrupted(self, writing, here):
+    @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+    def test_interrupted(self, writing, here, how):
         process, target, old = writing
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, how)
         out, err = process.communicate(timeout=60)
-        assert (process.returncode, out, err) == (130, "", "persianrug: interrupted\n")
+        assert out == ""
+        assert (process.returncode, err) == ENDED[how]
         assert (target.read_bytes() if target.exists() else None) == old
         assert not list(here.glob(".t.rug.*"))
 
@@ -89,6 +100,88 @@ class TestInterruption:
         # Nothing that was left is in the way.
         ran(command("compress", "y.npy", *FITTED, "--ratio", 0.25, "--out", "t.rug"))
         assert of_json(command("verify", "t.rug", "--json"))["rows"] == ROWS
+
+
+@pytest.fixture(scope="module")
+def many(made, tmp_path_factory):
+    """Codes of rows that take many seconds."""
+    path = tmp_path_factory.mktemp("many") / "many.rug"
+    with pr.RugReader(made.folder / "y.rug") as reader:
+        codes = reader[:]
+        with pr.RugWriter(path, reader.sketch) as writer:
+            for _ in range(1500):
+                writer.write(codes)
+    return path
+
+
+@pytest.mark.slow
+class TestDecompress:
+    """Once it writes to its files, which have no names."""
+
+    @pytest.mark.parametrize("how", [*ENDED, signal.SIGKILL])
+    def test_ended(self, how, many, here, start, command):
+        target = here / "t.npy"
+        target.write_bytes(b"what was there")
+        before = sorted(path.name for path in here.iterdir())
+        process = start("decompress", many, "--out", "t.npy")
+        opened = Path(f"/proc/{process.pid}/fd")
+
+        def written():
+            for file in opened.iterdir():
+                with contextlib.suppress(OSError):
+                    if str(file.readlink()).startswith(str(here)) and file.stat().st_size:
+                        return True
+            return False
+
+        until(written, process)
+        os.killpg(process.pid, how)
+        out, err = process.communicate(timeout=60)
+        assert out == ""
+        assert (process.returncode, err) == ENDED.get(how, (-how, ""))
+        assert target.read_bytes() == b"what was there"
+        assert sorted(path.name for path in here.iterdir()) == before
+        # Nothing that was left is in the way.
+        ran(command("decompress", "y.rug", "--out", "t.npy"))
+        assert np.load(target).shape == (ROWS, N)
+
+
+class TestTermination:
+    def test_twice_is_once(self, large, here, start):
+        """As `timeout` does it, to a process and to its group."""
+        options = (*FITTED, "--ratio", 0.9, "--bits", 5, "--decoder", "bayes", "--out", "t.rug")
+        process = start("compress", large, *options)
+        until(lambda: list(here.glob(".t.rug.*.tmp")), process)
+        time.sleep(0.3)
+        for _ in range(50):
+            process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+        assert (process.returncode, err) == (143, "persianrug: terminated\n")
+        assert not list(here.glob(".t.rug.*"))
+
+    @pytest.mark.slow
+    def test_what_is_ignored_stays_so(self, here, command_environment):
+        """As nohup starts a process, and a shell in the background."""
+        code = (
+            "import signal, sys\n"
+            "for number in (signal.SIGHUP, signal.SIGINT): signal.signal(number, signal.SIG_IGN)\n"
+            "sys.argv = ['persianrug', 'fit', 'x.npy', '--out', 't.json']\n"
+            "from persianrug.sketches import profile\n"
+            "add = profile.ProfileFitter.add\n"
+            "def ended(*rest):\n"
+            "    for number in (signal.SIGHUP, signal.SIGINT, *map(int, NUMBERS)): signal.raise_signal(number)\n"
+            "    return add(*rest)\n"
+            "profile.ProfileFitter.add = ended\n"
+            "from persianrug.cli import main\n"
+            "main()\n"
+        )
+        for numbers, ends in (([], (0, "")), ([int(signal.SIGTERM)], ENDED[signal.SIGTERM])):
+            result = subprocess.run(
+                [sys.executable, "-c", code.replace("NUMBERS", str(numbers))], cwd=here, env=command_environment,
+                capture_output=True, text=True, timeout=60, check=False,
+            )  # fmt: skip
+            assert (result.returncode, result.stderr) == ends
+            assert (here / "t.json").exists() == (not numbers)
+            (here / "t.json").unlink(missing_ok=True)
 
 
 def test_help_comes_without_pytorch(run):

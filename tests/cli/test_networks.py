@@ -12,7 +12,7 @@ import torch
 import persianrug as pr
 from persianrug import knots
 from persianrug.networks.network import Network
-from tests.conftest import COMMAND, refused
+from tests.conftest import COMMAND, ENDED, refused
 
 SMALL = ("--n-sparse", 48, "--ratio", 0.25, "--p", 0.1, "--batch", 128)
 
@@ -75,11 +75,15 @@ class TestTrain:
             assert torch.equal(tensor, networks[1].tensors()[name])
         assert not (tmp_path / "n.safetensors.checkpoint").exists()
 
-    def test_interrupted_it_says_so_and_keeps_the_checkpoint(self, run, tmp_path, command_environment):
+    @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+    def test_interrupted_it_says_so_and_keeps_the_checkpoint(self, run, tmp_path, command_environment, how):
         code, out, err = train_until(
-            tmp_path, command_environment, 500_000, "--checkpoint-every", 50, ended_by=signal.SIGINT
+            tmp_path, command_environment, 500_000, "--checkpoint-every", 50, ended_by=how
         )
-        assert (code, out, err) == (130, b"", "persianrug: interrupted\n")
+        assert out == b""
+        assert (code, err) == ENDED[how]
+        # Not the temporary file of a checkpoint either.
+        assert [path.name for path in tmp_path.iterdir()] == ["n.safetensors.checkpoint"]
         again = ("train", *SMALL, "--steps", 500_000, "--out", "n.safetensors")
         assert "n.safetensors.checkpoint exists; allowed: --resume" in refused(run(*again))
         other = refused(run(*again, "--resume", "--seed", 1))

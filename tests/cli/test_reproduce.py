@@ -11,7 +11,7 @@ from PIL import Image
 
 from persianrug.paper.pictures import FIGURES
 from persianrug.paper.plan import PLANS, sweeps
-from tests.conftest import refused
+from tests.conftest import ENDED, refused
 
 
 def test_plans_are_what_is_promised():
@@ -91,21 +91,34 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half(run, run_apart, tmp_pat
     assert run("reproduce", "--figure", "rug", "--out", "out").returncode == 0
 
 
+def done(run):
+    """Runs in the store of a reproduction."""
+    result = run("sweep", "status", "--store", "out/runs.sqlite", "--json")
+    return sum(sweep["done"] for sweep in json.loads(result.stdout)["sweeps"]) if result.returncode == 0 else 0
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_stopped_in_the_middle_it_goes_on(start, run, tmp_path, how):
     arguments = ["reproduce", "--figure", "recovery", "--out", "out", "--jobs", "1"]
     process = start(*arguments)
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (tmp_path / "out" / "runs.sqlite").exists():
-        time.sleep(0.05)
-    time.sleep(1.0)
+    before = 0
+    while not before:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+        if (tmp_path / "out" / "runs.sqlite").exists():
+            before = done(run)
+    assert before < 144
     os.killpg(process.pid, how)
-    _, err = process.communicate(timeout=60)
-    if how == signal.SIGINT and process.returncode != 0:
-        assert process.returncode == 130
-        assert err.splitlines()[-1] == "persianrug: interrupted"
+    out, err = process.communicate(timeout=60)
+    assert out == ""
+    code, said = ENDED.get(how, (-how, ""))
+    # First it says how long it will take.
+    assert (process.returncode, err.splitlines(keepends=True)[1:]) == (code, [said] * bool(said))
     assert not list(tmp_path.glob("out/**/*.tmp"))
+    assert before <= done(run) < 144
     result = run(*arguments)
     assert result.returncode == 0
     assert result.stdout.splitlines() == ["out/figures/recovery.png", "out/figures/recovery.svg"]

@@ -19,7 +19,7 @@ from persianrug.sweeps.running import run_sweep
 from persianrug.sweeps.store import Store
 from persianrug.sweeps.sweep import Sweep
 from persianrug.sweeps.tables import rows
-from tests.conftest import COMMAND, free_port, refused
+from tests.conftest import COMMAND, ENDED, free_port, refused
 
 SMALL = ("--p", "0.05,0.2", "--ratio", "0.25", "--n-sparse", "64", "--samples", "32")
 SWEEP = Sweep(p=(0.05, 0.2), ratio=0.25, n_sparse=64, samples=32)
@@ -311,10 +311,12 @@ class TestEnds:
             assert all(rows(sweep, where)[number] == row for number, row in stored.items())
             return process.returncode, err
 
-        interrupted = (130, "persianrug: interrupted\n")
-        assert end(1, lambda process: process.send_signal(signal.SIGINT)) == interrupted
-        # As a terminal does it.
-        assert end(2, lambda process: os.killpg(process.pid, signal.SIGINT)) == interrupted
+        for how in (signal.SIGINT, signal.SIGTERM):
+            assert end(1, lambda process, how=how: process.send_signal(how)) == ENDED[how]
+            # As a terminal or a scheduler does it.
+            assert end(2, lambda process, how=how: os.killpg(process.pid, how)) == ENDED[how]
+        # As a container does it.
+        assert end(2, lambda process: process.send_signal(signal.SIGTERM)) == ENDED[signal.SIGTERM]
         code, err = end(2, lambda process: os.kill(workers(process)[0], signal.SIGKILL))
         assert code == 2
         assert err.startswith(

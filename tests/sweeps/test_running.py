@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import torch
 
 import persianrug as pr
 import persianrug.sweeps.running as running
+from persianrug._support.files import marked_temporaries, whole_file
 from persianrug.networks.network import Network
 from persianrug.sweeps.running import run_sweep
 from persianrug.sweeps.store import Store
@@ -365,3 +367,21 @@ class TestProcesses:
         assert (surviving.returncode, err) == (0, "")
         assert f"{len(DRIVEN)} runs done" in out
         assert numbers(rows(DRIVEN, where)) == undisturbed
+
+
+def test_what_killed_workers_left_of_weights_is_removed(tmp_path, monkeypatch):
+    weights = tmp_path / "w"
+
+    def killed(*given):
+        with marked_temporaries(given[-2]), whole_file(weights / "1.safetensors") as file:
+            pass
+        # As it was before it had its name.
+        Path(file.name).touch()
+        # That of another sweep in the same folder.
+        (weights / ".2.safetensors.0123abcd-00.tmp").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "_work_apart", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(Sweep(**SMALL), tmp_path / "s", jobs=2, weights=weights)
+    assert sorted(path.name for path in weights.iterdir()) == [".2.safetensors.0123abcd-00.tmp", "1.safetensors"]

@@ -34,6 +34,27 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
     return target
 
 
+# Part of the names of temporary files, for those who clean up after a process that they have ended.
+_mark = ""
+
+
+@contextmanager
+def marked_temporaries(mark: str) -> Iterator[None]:
+    """With temporary files that `remove_temporaries` knows by a mark, of letters and digits."""
+    global _mark
+    before, _mark = _mark, f"{mark}-"
+    try:
+        yield
+    finally:
+        _mark = before
+
+
+def remove_temporaries(folder: Path, mark: str) -> None:
+    """Remove what processes that were ended have left of files with a mark."""
+    for path in folder.glob(f".*.{mark}-*.tmp"):
+        path.unlink(missing_ok=True)
+
+
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A file to write to under a temporary name beside the path, renamed in the end: whole, or as it was before.
@@ -46,7 +67,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         If writing fails.
     """
     target = check_writable(path)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
+    temporary = target.with_name(f".{target.name}.{_mark}{secrets.token_hex(6)}.tmp")
     try:
         with temporary.open("xb") as file:
             yield file

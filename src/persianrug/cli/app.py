@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
+from persianrug._support.interrupts import Terminations
 from persianrug.cli.codes import decompress, inspect, verify
 from persianrug.cli.draw import phase, weave
 from persianrug.cli.networks import knots, symmetry, train
@@ -62,13 +63,23 @@ def _options(
 
 def main() -> None:
     """Run the command line: a user's mistake is one line on stderr and exit code 2, never a traceback."""
+    with Terminations() as terminations:
+        code = _run()
+        if code == _INTERRUPTED:
+            if terminations.signal is not None:
+                code = 128 + terminations.signal
+            _fail("interrupted" if terminations.signal is None else "terminated")
+    sys.exit(code)
+
+
+def _run() -> int:
     try:
         # Typer itself ends an interrupted command with 130, and one whose output nobody reads with 1.
         for stream in (sys.stdout, sys.stderr):
             # A terminal or a file of a narrow encoding gets a question mark for what it cannot show.
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")
-        code = app(standalone_mode=False) or 0
+        code: int = app(standalone_mode=False) or 0
         if sys.stdout is not None:
             sys.stdout.flush()
     except TyperException as error:
@@ -93,9 +104,7 @@ def main() -> None:
         code = _fail("out of memory; allowed: a smaller --n-sparse, less data, or another --device")
     except KeyboardInterrupt:
         code = _INTERRUPTED
-    if code == _INTERRUPTED:
-        _fail("interrupted")
-    sys.exit(code)
+    return code
 
 
 def _fail(message: str) -> int:

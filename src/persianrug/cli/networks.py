@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +15,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from persianrug._support.interrupts import handled
 from persianrug._support.terminal import console as make_console
 from persianrug._support.terminal import off_by, progress_bar
 from persianrug.cli import options
@@ -257,11 +257,8 @@ def _interrupts_raised() -> Iterator[Callable[[], None]]:
         if interrupted:
             raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
+    with handled(interrupt):
         yield check
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _seconds(time: str) -> float:

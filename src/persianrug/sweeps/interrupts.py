@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-
-def on_main_thread() -> bool:
-    """Whether this thread may set what signals do."""
-    return threading.current_thread() is threading.main_thread()
+from persianrug._support.interrupts import handled
 
 
 class Interrupts:
@@ -38,15 +34,9 @@ class Interrupts:
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """With interrupts noted, where they do what they do by default; raised at the end at the latest."""
-        if not on_main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        """With interrupts noted; raised at the end at the latest."""
+        with handled(self._interrupt):
             yield
-            return
-        signal.signal(signal.SIGINT, self._interrupt)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
         self.check()
 
     @contextmanager
@@ -63,12 +53,12 @@ class Interrupts:
 
 @contextmanager
 def deaf() -> Iterator[None]:
-    """With interrupts ignored, as they then are in all processes that are started."""
-    if not on_main_thread():
+    """With interrupts and terminations held back, as they are for good in all processes that are started."""
+    if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

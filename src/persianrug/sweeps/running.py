@@ -17,12 +17,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from warnings import catch_warnings
 
 from persianrug._support import checks
-from persianrug._support.files import check_writable
+from persianrug._support.files import check_writable, marked_temporaries, remove_temporaries
 from persianrug._support.threads import one_thread
 from persianrug.sweeps.interrupts import Interrupts, deaf
 from persianrug.sweeps.perform import perform
@@ -80,7 +81,8 @@ def run_sweep(
     # Of the sweep and the number of the run, so that sweeps may share a folder.
     prefix = None if weights is None else f"{_folder(Path(weights))}/{sweep.digest[:12]}-"
     store = Store(where)
-    owner = f"{socket.gethostname()[:40]}:{os.getpid()}:{secrets.token_hex(4)}"
+    mark = secrets.token_hex(4)
+    owner = f"{socket.gethostname()[:40]}:{os.getpid()}:{mark}"
     try:
         wanted = [[asdict(run) for run in batch] for batch in sweep.batches()]
         sweep_id = store.add(sweep.digest, sweep.name, sweep.recipe, wanted)
@@ -95,8 +97,12 @@ def run_sweep(
                 with one_thread():
                     _work(store, sweep_id, f"{owner}:0", prefix, interrupts)
             else:
-                with interrupts.raised():
-                    _work_apart(store, _anywhere(where), sweep_id, owner, prefix, jobs)
+                try:
+                    _work_apart(store, _anywhere(where), sweep_id, owner, prefix, jobs, mark, interrupts)
+                finally:
+                    if prefix is not None:
+                        # Workers are killed in the middle of what they write.
+                        remove_temporaries(Path(prefix).parent, mark)
         counts = store.counts(sweep_id)
         return {DONE: counts[DONE], FAILED: counts[FAILED]}
     finally:
@@ -141,20 +147,31 @@ def _watched(store: Store, sweep: int, progress: Progress) -> Iterator[None]:
     report()
 
 
-def _work_apart(store: Store, where: str, sweep: int, owner: str, prefix: str | None, jobs: int) -> None:
+def _work_apart(
+    store: Store,
+    where: str,
+    sweep: int,
+    owner: str,
+    prefix: str | None,
+    jobs: int,
+    mark: str,
+    interrupts: Interrupts,
+) -> None:
     """As `_work`, in processes of their own."""
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     try:
         with parallel_config(backend="loky", n_jobs=jobs, inner_max_num_threads=1):
-            # A terminal interrupts all processes at once; it is this one that ends the others.
+            # A terminal or a scheduler ends all processes at once; it is this one that ends the others.
             with deaf():
                 ended = Parallel(return_as="generator")(
-                    delayed(_worker)(where, sweep, f"{owner}:{k}", prefix, os.getpid()) for k in range(jobs)
+                    delayed(_worker)(where, sweep, f"{owner}:{k}", prefix, os.getpid(), mark) for k in range(jobs)
                 )
-            for _ in ended:
-                pass
+            # If what ends it came meanwhile, nothing was taken yet, of which joblib would warn.
+            with catch_warnings(action="ignore", category=UserWarning), closing(ended), interrupts.raised():
+                for _ in ended:
+                    pass
     except TerminatedWorkerError:
         # If it is always the same batch that kills them, others should go on some time.
         store.release(owner, died=True)
@@ -170,11 +187,11 @@ def _anywhere(where: str | os.PathLike[str]) -> str:
     return text if "://" in text else os.fspath(Path(text).absolute())
 
 
-def _worker(where: str, sweep: int, owner: str, prefix: str | None, parent: int) -> None:
+def _worker(where: str, sweep: int, owner: str, prefix: str | None, parent: int, mark: str) -> None:
     """The whole life of a process of a sweep."""
     store = Store(where)
     try:
-        with one_thread():
+        with one_thread(), marked_temporaries(mark):
             _work(store, sweep, owner, prefix, Interrupts(), parent)
     finally:
         store.close()
