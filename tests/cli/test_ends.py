@@ -145,43 +145,30 @@ class TestDecompress:
         assert np.load(target).shape == (ROWS, N)
 
 
-class TestTermination:
-    def test_twice_is_once(self, large, here, start):
-        """As `timeout` does it, to a process and to its group."""
-        options = (*FITTED, "--ratio", 0.9, "--bits", 5, "--decoder", "bayes", "--out", "t.rug")
-        process = start("compress", large, *options)
-        until(lambda: list(here.glob(".t.rug.*.tmp")), process)
-        time.sleep(0.3)
-        for _ in range(50):
-            process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=60)
-        assert (process.returncode, err) == (143, "persianrug: terminated\n")
-        assert not list(here.glob(".t.rug.*"))
-
-    @pytest.mark.slow
-    def test_what_is_ignored_stays_so(self, here, command_environment):
-        """As nohup starts a process, and a shell in the background."""
-        code = (
-            "import signal, sys\n"
-            "for number in (signal.SIGHUP, signal.SIGINT): signal.signal(number, signal.SIG_IGN)\n"
-            "sys.argv = ['persianrug', 'fit', 'x.npy', '--out', 't.json']\n"
-            "from persianrug.sketches import profile\n"
-            "add = profile.ProfileFitter.add\n"
-            "def ended(*rest):\n"
-            "    for number in (signal.SIGHUP, signal.SIGINT, *map(int, NUMBERS)): signal.raise_signal(number)\n"
-            "    return add(*rest)\n"
-            "profile.ProfileFitter.add = ended\n"
-            "from persianrug.cli import main\n"
-            "main()\n"
-        )
-        for numbers, ends in (([], (0, "")), ([int(signal.SIGTERM)], ENDED[signal.SIGTERM])):
-            result = subprocess.run(
-                [sys.executable, "-c", code.replace("NUMBERS", str(numbers))], cwd=here, env=command_environment,
-                capture_output=True, text=True, timeout=60, check=False,
-            )  # fmt: skip
-            assert (result.returncode, result.stderr) == ends
-            assert (here / "t.json").exists() == (not numbers)
-            (here / "t.json").unlink(missing_ok=True)
+@pytest.mark.slow
+def test_what_is_ignored_stays_so(here, command_environment):
+    """As nohup starts a process, and a shell in the background."""
+    code = (
+        "import signal, sys\n"
+        "for number in (signal.SIGHUP, signal.SIGINT): signal.signal(number, signal.SIG_IGN)\n"
+        "sys.argv = ['persianrug', 'fit', 'x.npy', '--out', 't.json']\n"
+        "from persianrug.sketches import profile\n"
+        "add = profile.ProfileFitter.add\n"
+        "def ended(*rest):\n"
+        "    for number in (signal.SIGHUP, signal.SIGINT, *map(int, NUMBERS)): signal.raise_signal(number)\n"
+        "    return add(*rest)\n"
+        "profile.ProfileFitter.add = ended\n"
+        "from persianrug.cli import main\n"
+        "main()\n"
+    )
+    for numbers, ends in (([], (0, "")), ([int(signal.SIGTERM)], ENDED[signal.SIGTERM])):
+        result = subprocess.run(
+            [sys.executable, "-c", code.replace("NUMBERS", str(numbers))], cwd=here, env=command_environment,
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert (result.returncode, result.stderr) == ends
+        assert (here / "t.json").exists() == (not numbers)
+        (here / "t.json").unlink(missing_ok=True)
 
 
 def test_help_comes_without_pytorch(run):
