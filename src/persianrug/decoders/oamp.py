@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from persianrug._support import checks
+from persianrug._support.arrays import OneLine
 from persianrug.channel import Channel
 from persianrug.decoders.base import CLEAR, Decoder, variances
 from persianrug.encoders.base import Encoder, kept_entries
@@ -30,7 +31,7 @@ _BETTER = 0.99
 
 
 @dataclass(frozen=True)
-class Step:
+class Step(OneLine):
     """One iteration.
 
     Attributes
@@ -311,7 +312,7 @@ class OAMP(Decoder):
 
 
 @dataclass(frozen=True)
-class StateEvolution:
+class StateEvolution(OneLine):
     """What OAMP will do, predicted.
 
     Attributes

@@ -6,7 +6,7 @@ import os
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -45,9 +45,9 @@ class RowFile:
     path: str
     rows: int
     n_sparse: int
-    names: tuple[str, ...] | None
-    _read: Callable[[int], Iterator[Any]]
-    _piped: bool = False
+    names: tuple[str, ...] | None = field(repr=False)
+    _read: Callable[[int], Iterator[Any]] = field(repr=False)
+    _piped: bool = field(default=False, repr=False)
 
     def blocks(self) -> Iterator[Any]:
         """Arrays or csr_arrays (rows, n_sparse) of float32 or float64, one after the other.
