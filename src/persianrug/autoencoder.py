@@ -18,7 +18,7 @@ from torch import Tensor
 
 from persianrug import decoders, encoders
 from persianrug._support import checks
-from persianrug._support.arrays import Array, as_tensor, bounded, like, place
+from persianrug._support.arrays import Array, OneLine, as_tensor, bounded, like, place
 from persianrug._support.devices import known_device
 from persianrug._support.sparse import by_rows
 from persianrug._support.tensors import read_tensors, write_tensors
@@ -72,7 +72,7 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Autoencoder:
+class Autoencoder(OneLine):
     """A linear encoder read by a decoder.
 
     Parameters

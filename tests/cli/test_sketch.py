@@ -56,6 +56,20 @@ class TestCommands:
         assert (law, loss, held) == pytest.approx(found, rel=1e-4)
         assert (stderr, rows) == (pytest.approx(report["stderr"], rel=0.5), 100)
 
+    @pytest.mark.parametrize(
+        ("factors", "words"),
+        [((2,), "every row is a vector times 2"), ((1, 3), "every row is a sum of 2 vectors")],
+    )
+    def test_inspect_tells_sums_and_multiples(self, factors, words, tmp_path, command):
+        sketch = pr.Sketch(pr.SparseUniform(0.1), pr.Rug(64, 16), decoder="relu")
+        one = sketch.encode(sketch.source.sample(5, 64, seed=0).numpy())
+        codes = one * factors[0]
+        for factor in factors[1:]:
+            codes = codes + one * factor
+        with pr.RugWriter(tmp_path / "sums.rug", sketch, mixture=codes.mixture) as writer:
+            writer.write(codes)
+        assert words in ran(command("inspect", tmp_path / "sums.rug"))
+
     def test_compress(self, made, here, run):
         assert re.match(r"y\.rug: 400 rows of 512 features in \S+ kB, \S+% of 819 kB", made.said["compress"])
         options = (*FITTED, "--ratio", 0.25, "--bits", 8, "--decoder", "bayes")

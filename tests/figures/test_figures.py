@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 import persianrug as pr
+from persianrug.figures.phase import phase
+from persianrug.figures.style import files
 from persianrug.figures.trained import trained
 from persianrug.figures.weave import palette, weave
+from persianrug.figures.weights import weights
 
 
 def test_pixels_are_entries_of_W():
@@ -86,3 +89,38 @@ def test_trained_networks_are_drawn_beside_the_laws():
     assert points[0].get_xdata().tolist() == [64, 128]
     assert points[0].get_ydata() == pytest.approx([0.564, 0.628])
     assert not second.containers
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_any_number_of_matrices_is_drawn(count):
+    rng = np.random.default_rng(0)
+    matrices = [(f"net {place}", rng.normal(size=(40, 40)), rng.normal(size=40)) for place in range(count)]
+    figure = weights(matrices)
+    *corners, diagonals, others, bar = figure.axes
+    assert [axes.get_title() for axes in corners] == [f"net {place}: W of 30 features" for place in range(count)]
+    for (_, W, bias), axes in zip(matrices, corners, strict=True):
+        shown = np.asarray(axes.images[0].get_array())
+        assert np.array_equal(shown[:, :30], W[:30, :30])
+        assert np.array_equal(shown[:, -1], bias[:30])
+    for axes in (diagonals, others):
+        assert len(axes.get_legend().get_texts()) == count
+    assert files(figure)["png"].startswith(b"\x89PNG")
+    assert bar.get_ylabel() == "W_ij or bias_i"
+
+
+def test_no_matrices_are_refused():
+    with pytest.raises(ValueError, match=r"matrices is empty; allowed: at least one of \(name, W, bias\)"):
+        weights([])
+
+
+def test_the_plane_is_drawn_with_and_without_progress(monkeypatch):
+    monkeypatch.setattr("persianrug.figures.phase._SIDE", 4)
+    monkeypatch.setattr("persianrug.figures.phase._RATIOS", (0.25,))
+    monkeypatch.setattr("persianrug.figures.phase._N_SPARSE", 64)
+    monkeypatch.setattr("persianrug.figures.phase._SAMPLES", 4)
+    seen = []
+    for arguments in ((), (lambda done, whole: seen.append((done, whole)),)):
+        plane, cut, *_ = phase(pr.SparseUniform, 0.1, *arguments).axes
+        assert plane.get_title() == "uniform source"
+        assert cut.get_title() == "laws (lines) at p = 0.1"
+    assert seen == [(1, 8)] * 8

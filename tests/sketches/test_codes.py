@@ -348,7 +348,18 @@ def test_as_arrays(of):
 def test_what_they_look_like():
     a = pr.Sketch(SOURCE, RUG, 4).encode(x_of(3).numpy())
     assert repr(a) == "Codes(3 rows of Rug(n_sparse=96, n_dense=24, seed=0), 4 bits)"
-    assert repr(a + a) == "Codes(3 rows of Rug(n_sparse=96, n_dense=24, seed=0), sums of 2)"
+    rows = "Codes(3 rows of Rug(n_sparse=96, n_dense=24, seed=0), "
+    for codes, words in (
+        (a + a, "sums of 2"),
+        (0.5 * a, "times 0.5"),
+        (-a, "times -1"),
+        (2 * a[:3] / 2 + a, "sums of 2"),
+        ((a + a) / 4, "sums of 2 times 0.25"),
+        (a - a, "weighted sums of 2"),
+        (a + 3 * a, "weighted sums of 2"),
+    ):
+        assert repr(codes) == f"{rows}{words})"
+    assert repr(a.sum() / 3) == "Codes(1 rows of Rug(n_sparse=96, n_dense=24, seed=0), sums of 3 times 0.333333)"
 
 
 def test_they_are_pickled(of):

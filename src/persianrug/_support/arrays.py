@@ -106,8 +106,35 @@ def map_rows(
     return out.reshape(*rows.shape[:-1], width)
 
 
-class Parts:
-    """Equality and hash of dataclasses (eq=False) whose fields may be arrays."""
+def span(numbers: Any) -> str:
+    """An array or tensor for people: the range of its numbers."""
+    return f"[{float(numbers.min()):.4g} to {float(numbers.max()):.4g}]" if math.prod(numbers.shape) else "[]"
+
+
+class OneLine:
+    """The repr of dataclasses whose fields may be arrays, of which it shows the range."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        # Here, where the decorator of every subclass leaves it alone.
+        if "__repr__" not in cls.__dict__:
+            cls.__repr__ = _one_line  # type: ignore[method-assign]
+
+
+def _one_line(self: Any) -> str:
+    shown = [(part.name, getattr(self, part.name)) for part in fields(self) if part.repr]
+    arrays = [value for _, value in shown if isinstance(value, np.ndarray | torch.Tensor)]
+    parts = [
+        f"{name}={span(value) if isinstance(value, np.ndarray | torch.Tensor) else repr(value)}"
+        for name, value in shown
+    ]
+    if arrays and isinstance(self, Parts):
+        parts.append(f"{len(arrays[0])} features")
+    return f"{type(self).__qualname__}({', '.join(parts)})"
+
+
+class Parts(OneLine):
+    """Equality, hash and repr of dataclasses (eq=False) whose fields may be arrays, of one number a feature."""
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and all(

@@ -165,8 +165,10 @@ def _print_inspected(file: Path, reader: RugReader, report: dict[str, Any]) -> N
     )
     console.print(f"{sketch.rug}, digest {reader.digest[:16]}")
     console.print(f"read by {sketch.decoder}, expected loss {expected_loss(reader.plan, sketch):.5g} per feature")
-    if not reader.mixture.single:
+    if reader.mixture.terms > 1:
         console.print(f"every row is a sum of {reader.mixture.terms} vectors")
+    elif reader.mixture.words:
+        console.print(f"every row is a vector {reader.mixture.words}")
     console.print("complete" if reader.problem is None else f"damaged: {reader.problem}")
 
 

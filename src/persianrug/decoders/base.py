@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from persianrug._support import checks
-from persianrug._support.arrays import Parts, map_rows
+from persianrug._support.arrays import Parts, map_rows, span
 from persianrug.channel import Channel
 from persianrug.encoders import KnottedRug
 from persianrug.encoders.base import Encoder
@@ -242,7 +242,7 @@ def number(value: Each) -> str:
     """A parameter for people: a number, or the range of those of features that differ."""
     if np.ndim(value) == 0:
         return f"{value:.6g}"
-    return f"[{value.min():.4g} to {value.max():.4g}]"
+    return span(value)
 
 
 def signed(value: Each) -> str:

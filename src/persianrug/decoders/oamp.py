@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from persianrug._support import checks
+from persianrug._support.arrays import OneLine
 from persianrug.channel import Channel
 from persianrug.decoders.base import CLEAR, Decoder, variances
 from persianrug.encoders.base import Encoder, kept_entries
@@ -33,7 +34,7 @@ _STILL, _CHANGE = 3, 1e-3
 
 
 @dataclass(frozen=True)
-class Step:
+class Step(OneLine):
     """One iteration.
 
     Attributes
@@ -324,7 +325,7 @@ class OAMP(Decoder):
 
 
 @dataclass(frozen=True)
-class StateEvolution:
+class StateEvolution(OneLine):
     """What OAMP will do, predicted.
 
     Attributes

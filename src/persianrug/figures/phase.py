@@ -68,7 +68,11 @@ def fixed_points(source: Source, ratios: Floats) -> tuple[Floats, float]:
     return losses, float(np.exp(share.max()))
 
 
-def phase(make: Callable[[float], Source], p: float, progress: Callable[[int, int], object]) -> Figure:
+def phase(
+    make: Callable[[float], Source],
+    p: float,
+    progress: Callable[[int, int], object] = lambda _done, _all: None,
+) -> Figure:
     """Draw the plane, and a cut through it at p with the laws of several decoders, predicted and measured.
 
     Parameters
@@ -77,7 +81,7 @@ def phase(make: Callable[[float], Source], p: float, progress: Callable[[int, in
         The source with a given p.
     p : float
         Where to cut.
-    progress : function
+    progress : function, optional
         Called after every column and every measurement with its part of the work, and the whole.
     """
     kinds: tuple[type[Decoder], ...] = (Linear, SoftThreshold if make(p).signed else ReLU, Bayes, OAMP)

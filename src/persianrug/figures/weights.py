@@ -1,35 +1,48 @@
-"""W of a trained network beside that of a rug: a corner with the biases, and the entries of all of it."""
+"""W of networks side by side, as a trained one and a rug: corners with the biases, and the entries of all of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from persianrug.figures.style import BLUE, ORANGE, blank
+from persianrug.figures.style import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, WIDTH, blank
 
 # Features that are shown.
 _CORNER = 30
 _BINS = 60
 # Columns between W and the bias, and of the bias.
 _GAP = 2
+# Of histograms, the first of which is filled.
+_COLOURS = (ORANGE, BLUE, GREEN, PURPLE, VERMILLION, SKY)
 
 Floats = NDArray[np.float64]
 
 
 def weights(matrices: Sequence[tuple[str, Floats, Floats]]) -> Figure:
-    """Draw the corners of two matrices W with their biases, and histograms of diagonals and of other entries.
+    """Draw the corners of matrices W with their biases, and histograms of diagonals and of other entries.
 
     Parameters
     ----------
-    matrices : two of (name, W, bias)
+    matrices : at least one of (name, W, bias)
         W is (n_sparse, n_sparse), bias (n_sparse,).
+
+    Raises
+    ------
+    ValueError
+        If there is none.
     """
-    figure = blank(8.8)
-    upper, lower = figure.subplots(2, 2, height_ratios=(1.3, 1))
+    if not matrices:
+        raise ValueError("matrices is empty; allowed: at least one of (name, W, bias)")
+    count = len(matrices)
+    figure = blank(8.8, max(WIDTH, count * WIDTH / 2))
+    grid = figure.add_gridspec(2, 2 * count, height_ratios=(1.3, 1))
+    upper = [figure.add_subplot(grid[0, 2 * place : 2 * place + 2]) for place in range(count)]
+    lower = [figure.add_subplot(grid[1, :count]), figure.add_subplot(grid[1, count:])]
     parts = [(W[:_CORNER, :_CORNER], bias[:_CORNER]) for _, W, bias in matrices]
     low = min(min(float(W.min()), float(bias.min())) for W, bias in parts)
     high = max(float(W.max()) for W, _ in parts)
@@ -42,10 +55,12 @@ def weights(matrices: Sequence[tuple[str, Floats, Floats]]) -> Figure:
         ticks = list(range(0, shown, 5))
         axes.set_xticks([*ticks, shown + 1.5 * _GAP - 0.5], [*map(str, ticks), "bias"])
         axes.set(xlabel="feature j", ylabel="feature i", title=f"{name}: W of {shown} features")
-    figure.colorbar(image, ax=list(upper), label="W_ij or bias_i", shrink=0.9)
+    figure.colorbar(image, ax=upper, label="W_ij or bias_i", shrink=0.9)
 
     diagonals, others = lower
-    for (name, W, _), colour, style in zip(matrices, (ORANGE, BLUE), ("stepfilled", "step"), strict=True):
+    for place, (name, W, _) in enumerate(matrices):
+        colour = _COLOURS[place % len(_COLOURS)]
+        style: Literal["step", "stepfilled"] = "step" if place else "stepfilled"
         off = W[~np.eye(len(W), dtype=bool)]
         for axes, values in ((diagonals, np.diag(W)), (others, off)):
             spread = f"{values.mean():.3g} ± {values.std():.2g}"

@@ -18,6 +18,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from persianrug._support.arrays import OneLine
 from persianrug._support.quadrature import rectified_first
 from persianrug.sources import Source
 
@@ -32,7 +33,7 @@ _MOST_POINTS = 1 << 17
 
 
 @dataclass(frozen=True)
-class View:
+class View(OneLine):
     """The joint distribution of a feature x and its estimate y, on a grid of y.
 
     Attributes

@@ -194,7 +194,7 @@ class Trained:
         Steps, and the training loss averaged over the steps since the point before.
     """
 
-    training: Training
+    training: Training = field(repr=False)
     network: Network
     loss: float
     stderr: float

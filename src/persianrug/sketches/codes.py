@@ -75,6 +75,18 @@ class Mixture:
         """Whether rows are vectors as they were encoded."""
         return self.terms == 1 and self.weight == 1
 
+    @property
+    def words(self) -> str:
+        """What every row is, for people, empty where it is a vector as it was encoded."""
+        factor = self.weight / self.terms
+        alike = math.isclose(self.power, self.terms * factor * factor, rel_tol=1e-9)
+        times = "" if math.isclose(factor, 1, rel_tol=1e-9) else f"times {factor:.6g}"
+        if self.terms == 1:
+            return times
+        if not alike:
+            return f"weighted sums of {self.terms}"
+        return f"sums of {self.terms} {times}".rstrip()
+
     def recipe(self) -> dict[str, Any]:
         """What it is made from, as a JSON object."""
         return asdict(self)
@@ -190,7 +202,7 @@ class Codes:
         return len(self.values)
 
     def __repr__(self) -> str:
-        terms = "" if self.mixture.single else f", sums of {self.mixture.terms}"
+        terms = f", {self.mixture.words}" if self.mixture.words else ""
         bits = "" if self.bits is None else f", {self.bits} bits"
         return f"Codes({len(self)} rows of {self.encoder}{terms}{bits})"
 

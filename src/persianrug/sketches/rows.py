@@ -7,7 +7,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple
@@ -58,10 +58,10 @@ class RowFile:
     path: str
     rows: int
     n_sparse: int
-    names: tuple[str, ...] | None
-    _read: Callable[[int], Iterator[Any]]
-    _piped: bool = False
-    _row_names: Callable[[int], Iterator[list[str]]] | None = None
+    names: tuple[str, ...] | None = field(repr=False)
+    _read: Callable[[int], Iterator[Any]] = field(repr=False)
+    _piped: bool = field(default=False, repr=False)
+    _row_names: Callable[[int], Iterator[list[str]]] | None = field(default=None, repr=False)
 
     @property
     def named(self) -> bool:
