@@ -18,7 +18,7 @@ from torch import Tensor
 
 from persianrug import decoders, encoders
 from persianrug._support import checks
-from persianrug._support.arrays import Array, as_tensor, like, place
+from persianrug._support.arrays import Array, Parts, as_tensor, like, place
 from persianrug._support.tensors import read_tensors, write_tensors
 from persianrug.channel import Channel
 from persianrug.decoders import OAMP
@@ -69,8 +69,8 @@ class Measurement:
     losses: NDArray[np.float64] = field(repr=False, compare=False)
 
 
-@dataclass(frozen=True)
-class Autoencoder:
+@dataclass(frozen=True, eq=False)
+class Autoencoder(Parts):
     """A linear encoder read by a decoder.
 
     Parameters

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from persianrug._support import checks
+from persianrug._support.arrays import Parts
 from persianrug.channel import Channel
 from persianrug.decoders.base import CLEAR, Decoder, variances
 from persianrug.encoders.base import Encoder, kept_entries
@@ -29,8 +30,8 @@ _PATIENCE = 4
 _BETTER = 0.99
 
 
-@dataclass(frozen=True)
-class Step:
+@dataclass(frozen=True, eq=False)
+class Step(Parts):
     """One iteration.
 
     Attributes
@@ -310,8 +311,8 @@ class OAMP(Decoder):
         return f"E[x | y] for {self.source}, y read anew from the code up to {self.iterations} times"
 
 
-@dataclass(frozen=True)
-class StateEvolution:
+@dataclass(frozen=True, eq=False)
+class StateEvolution(Parts):
     """What OAMP will do, predicted.
 
     Attributes

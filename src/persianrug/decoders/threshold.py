@@ -44,7 +44,7 @@ def best_threshold(
         losses = exact(grid)
         found = _refine(grid, losses, exact)
         if found[0] == 0 and bool((losses == 0).any()):
-            # Of thresholds that lose nothing the one in the middle bears most noise, as vectors of more energy have.
+            # Of thresholds that lose nothing the one in the middle bears most noise.
             nothing = grid[losses == 0]
             return float(nothing[0] + nothing[-1]) / 2
     return found[1]

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh_tridiagonal
 
+from persianrug._support.arrays import Parts
 from persianrug.sources import Source
 
 Rule = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -36,8 +37,8 @@ _MOST_COUNTS = 256
 _MOST_COPIES = 1e12
 
 
-@dataclass(frozen=True)
-class Energy:
+@dataclass(frozen=True, eq=False)
+class Energy(Parts):
     """Quadrature for the mean energy S of the other features: a loss is sum weights loss(sqrt(g nodes)).
 
     `active` is, at every node, the number of features that are active, relative to its mean.

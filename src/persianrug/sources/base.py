@@ -121,7 +121,7 @@ class Source(Parts, ABC):
 
     @property
     def _reach(self) -> int:
-        """So many sigmas from where x is y tells nothing new: two beyond where "active" and "off" are as likely."""
+        """Beyond so many sigmas y tells nothing new: two more than where "active" is as likely as "off"."""
         least = float(np.min(self.p))
         return max(9, math.ceil(math.sqrt(-2 * math.log(least)) + 2))
 

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from persianrug._support import checks
+from persianrug._support.arrays import Parts
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class FeatureMoments:
+class FeatureMoments(Parts):
     """What rows of data say of each feature's values that are not 0.
 
     Those of two sets of rows add up to those of both.
