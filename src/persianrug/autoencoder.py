@@ -18,7 +18,7 @@ from torch import Tensor
 
 from persianrug import decoders, encoders
 from persianrug._support import checks
-from persianrug._support.arrays import Array, OneLine, as_tensor, bounded, like, place
+from persianrug._support.arrays import Array, Parts, as_tensor, bounded, like, place
 from persianrug._support.devices import known_device
 from persianrug._support.sparse import by_rows
 from persianrug._support.tensors import read_tensors, write_tensors
@@ -71,8 +71,8 @@ class Measurement:
     losses: NDArray[np.float64] = field(repr=False, compare=False)
 
 
-@dataclass(frozen=True)
-class Autoencoder(OneLine):
+@dataclass(frozen=True, eq=False)
+class Autoencoder(Parts):
     """A linear encoder read by a decoder.
 
     Parameters

@@ -86,6 +86,17 @@ def test_solve_takes_the_decoders_that_fit_or_those_asked_for(run):
     assert list(asked["decoders"]) == ["prolu", "linear"]
 
 
+@pytest.mark.parametrize("p", ["1e-10", "1e-20", "1e-30"])
+def test_rare_features_have_finite_numbers_and_no_warnings(run, p):
+    result = run("solve", "--p", p, "--ratio", 0.25, "--n-sparse", 512, "--json")
+    assert (result.returncode, result.stderr) == (0, "")
+    decoders = json.loads(result.stdout)["decoders"]
+    assert "knot" not in decoders
+    assert decoders["bayes"]["limit"] <= decoders["relu"]["limit"] <= decoders["linear"]["limit"]
+    # Interference of one active feature is large beside what the decoders are tuned to.
+    assert 0.49 < decoders["relu"]["predicted"] / float(p) < 0.51
+
+
 def test_solve_on_the_cells(run):
     kinds = "linear,relu,topk,bayes,oamp"
     result = run("solve", "--data", CELLS, "--ratio", 0.5, "--measure", "--json", "--decoders", kinds)
@@ -153,11 +164,13 @@ def test_help_and_version_come_without_pytorch(run):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("solve --p 0 --ratio 0.25", "p is 0.0; allowed: a number in (0, 1]"),
+        ("solve --p 0 --ratio 0.25", "p is 0.0; allowed: a number from 1e-30 to 1"),
         ("solve --p 1.5 --ratio 0.25", "p is 1.5; allowed"),
+        ("solve --p 1e-300 --ratio 0.25 --json", "p is 1e-300; allowed: a number from 1e-30 to 1"),
+        ("solve --p 1e-6 --ratio 0.25 --decoders knot", "decoder is 'knot'; allowed with it: --p from 1e-05"),
         ("solve --p nan --ratio 0.25", "p is nan; allowed"),
         ("solve --p x --ratio 0.25", "--p"),
-        ("solve --ratio 0.25", "--p is missing; allowed: a number in (0, 1], or --data FILE"),
+        ("solve --ratio 0.25", "--p is missing; allowed: a number from 1e-30 to 1, or --data FILE"),
         ("solve --p 0.1", "--ratio"),
         ("solve --p 0.1 --ratio 0", "ratio is 0.0; allowed: a number in (0, 1]"),
         ("solve --p 0.1 --ratio -1", "ratio is -1.0; allowed"),

@@ -393,3 +393,10 @@ class TestSearch:
     def test_bad_arguments(self, arguments, message):
         with pytest.raises(ValueError, match=message):
             search(**arguments)
+
+
+def test_knots_have_no_law_where_noise_is_narrower_than_its_grid():
+    for ask in (lambda source: pr.knots.best(source, 0.5), lambda source: pr.knots.pair().law(source, 0.1)):
+        ask(pr.SparseUniform(1e-5))
+        with pytest.raises(ValueError, match="p is 1e-06; allowed with knots: from 1e-05 to 1"):
+            ask(pr.SparseUniform(1e-6))

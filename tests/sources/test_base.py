@@ -92,9 +92,9 @@ def test_amplitude_nodes_integrate_polynomials_and_kinks(make_source):
         assert (w * u**k).sum(-1) == pytest.approx(source.amplitude_moment(k), rel=1e-9, abs=1e-12)
 
 
-@pytest.mark.parametrize("p", [0, -0.1, 1.0001, math.nan, math.inf, "x", "0.1", None, 10**400])
+@pytest.mark.parametrize("p", [0, -0.1, 1.0001, 1e-300, 9e-31, math.nan, math.inf, "x", "0.1", None, 10**400])
 def test_p_outside_its_range_is_refused(p):
-    with pytest.raises(ValueError, match=r"p is .*; allowed: a number in \(0, 1\]"):
+    with pytest.raises(ValueError, match=r"p is .*; allowed: a number from 1e-30 to 1"):
         pr.SparseUniform(p)
 
 
@@ -211,7 +211,7 @@ class TestArrays:
     @pytest.mark.parametrize(
         ("kind", "name", "value", "word"),
         [
-            *[(pr.SparseUniform, "p", bad, "p is .*; allowed: a number in")
+            *[(pr.SparseUniform, "p", bad, "p is .*; allowed: a number from")
               for bad in ([0.1, 0.0], [0.1, 1.5], [-0.1, 0.5], [0.1, np.nan], [np.inf, 0.1])],
             *[(pr.SparseExponential, "scale", bad, "scale is .*; allowed: a")
               for bad in ([1.0, 0.0], [1.0, -1.0], [1.0, np.nan], [1.0, 1e31], [1e-31, 1.0])],
@@ -324,3 +324,10 @@ class TestCells:
         two, counts = pr.SparseUniform(np.repeat([0.1, 0.9], [10, 20])).merged()
         assert two.p == pytest.approx([0.1, 0.9])
         assert counts.tolist() == [10, 20]
+
+
+def test_features_that_are_hardly_ever_active_are_hardly_ever_drawn():
+    rare = pr.SparseConstant(np.where(np.arange(4096) % 2 == 0, 1e-12, 0.01))
+    x = rare.sample(1 << 14, 4096, seed=0)
+    assert int(x[:, ::2].sum()) == 0
+    assert float(x[:, 1::2].mean()) == pytest.approx(0.01, rel=5e-3)

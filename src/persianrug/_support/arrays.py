@@ -128,25 +128,55 @@ def _one_line(self: Any) -> str:
         f"{name}={span(value) if isinstance(value, np.ndarray | torch.Tensor) else repr(value)}"
         for name, value in shown
     ]
-    if arrays and isinstance(self, Parts):
+    if arrays and getattr(self, "of_features", False):
         parts.append(f"{len(arrays[0])} features")
     return f"{type(self).__qualname__}({', '.join(parts)})"
 
 
 class Parts(OneLine):
-    """Equality, hash and repr of dataclasses (eq=False) whose fields may be arrays, of one number a feature."""
+    """Equality and hash by content, of dataclasses (eq=False) whose fields may be arrays, tensors or matrices."""
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and all(
-            np.array_equal(getattr(self, part.name), getattr(other, part.name))
-            for part in fields(self)  # type: ignore[arg-type]
+            _same(getattr(self, name), getattr(other, name)) for name in _compared(self)
         )
 
     def __hash__(self) -> int:
-        parts = [getattr(self, part.name) for part in fields(self)]  # type: ignore[arg-type]
-        return hash(
-            (type(self), *((part + 0.0).tobytes() if isinstance(part, np.ndarray) else part for part in parts))
-        )
+        return hash((type(self), *(_key(getattr(self, name)) for name in _compared(self))))
+
+
+def _compared(whole: Any) -> list[str]:
+    return [part.name for part in fields(whole) if part.compare]
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor) or isinstance(other, torch.Tensor):
+        both = isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)
+        return both and one.shape == other.shape and torch.equal(one.cpu().double(), other.cpu().double())
+    if hasattr(one, "tocsr") or hasattr(other, "tocsr"):
+        both = hasattr(one, "tocsr") and hasattr(other, "tocsr")
+        return both and one.shape == other.shape and (one != other).nnz == 0
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(part, other[name]) for name, part in one.items())
+    if isinstance(one, tuple | list) and type(one) is type(other):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return np.array_equal(one, other)
+    return bool(one == other)
+
+
+def _key(part: Any) -> Any:
+    """What is hashed of a part: the same for all that are the same."""
+    if isinstance(part, torch.Tensor):
+        part = part.detach().cpu().numpy()
+    if isinstance(part, np.ndarray):
+        # One zero has the bytes of the other only where something is added to it.
+        return part.shape, (part.astype(np.float64) + 0.0).tobytes()
+    if hasattr(part, "tocsr"):
+        return part.shape
+    if isinstance(part, dict):
+        return tuple(sorted(part))
+    return tuple(map(_key, part)) if isinstance(part, tuple | list) else part
 
 
 def place(value: Any, like: torch.Tensor) -> Any:

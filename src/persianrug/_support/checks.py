@@ -31,6 +31,19 @@ def probability(name: str, value: float) -> float:
     return number
 
 
+def rate(name: str, value: float) -> float:
+    """Return `value`, the probability that a feature is active, as a float from 1e-30 to 1, or raise ValueError.
+
+    Noise is of the size of sqrt(p) amplitudes: where features are rarer, it is below how float64 rounds these.
+    """
+    allowed = f"a number from {SMALLEST:g} to 1"
+    number = finite(name, value, allowed)
+    # With room for how powers of ten round.
+    if not SMALLEST * (1 - 1e-12) <= number <= 1:
+        raise ValueError(f"{name} is {value}; allowed: {allowed}")
+    return number
+
+
 def positive(name: str, value: float) -> float:
     """Return `value` as a finite float above 0, or raise ValueError."""
     number = finite(name, value, "a finite number > 0")

@@ -40,7 +40,7 @@ def knots(
     from persianrug._support.files import check_writable, write_whole
 
     seconds = _seconds(budget)
-    checks.probability("p", p)
+    checks.rate("p", p)
     if checks.probability("ratio", ratio) == 1:
         raise ValueError("ratio is 1.0; allowed: a number in (0, 1)")
     if out is not None:
@@ -142,7 +142,7 @@ def train(
     checkpoint = out.with_name(out.name + ".checkpoint")
     if checkpoint.exists() and not resume:
         raise ValueError(f"checkpoint {checkpoint} exists; allowed: --resume to go on from it, or to remove it")
-    checks.probability("p", p)
+    checks.rate("p", p)
     given = {
         "steps": steps, "batch": batch, "learning_rate": learning_rate, "schedule": schedule, "patience": patience
     }  # fmt: skip
@@ -216,7 +216,7 @@ def symmetry(
     """
     from persianrug._support import checks
 
-    checks.probability("p", p)
+    checks.rate("p", p)
 
     from dataclasses import asdict
 

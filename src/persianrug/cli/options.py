@@ -45,7 +45,7 @@ def completing(names: Iterable[str]) -> Callable[[str], Iterator[str]]:
     return complete
 
 
-_P = typer.Option(help="Probability that a feature is active, in (0, 1].")
+_P = typer.Option(help="Probability that a feature is active, from 1e-30 to 1.")
 P = Annotated[float, _P]
 OptionalP = Annotated[float | None, _P]
 

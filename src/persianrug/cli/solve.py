@@ -95,8 +95,8 @@ def solve(
         check_writable(save)
     if data is None:
         if p is None:
-            raise ValueError("--p is missing; allowed: a number in (0, 1], or --data FILE")
-        checks.probability("p", p)
+            raise ValueError("--p is missing; allowed: a number from 1e-30 to 1, or --data FILE")
+        checks.rate("p", p)
         n_sparse = checks.integer("n_sparse", 8192 if n_sparse is None else n_sparse, 2)
     else:
         given = {"--p": p, "--source": source, "--n-sparse": n_sparse, "--samples": samples, "--zipf": zipf}
@@ -280,15 +280,17 @@ def _decoders(names: str | None, source: Source, on_data: bool) -> dict[str, typ
     """The decoders asked for, or all of use to the source."""
     from persianrug._support import checks
     from persianrug.decoders import DECODERS, ReLU
+    from persianrug.knots import LEAST_RATE
 
     kinds: dict[str, type[Decoder]] = {**DECODERS, options.KNOT: ReLU}
     # Last comes what leaves the single feature behind.
     kinds["oamp"] = kinds.pop("oamp")
-    knottable = source.n_sparse is None and not source.signed and not on_data
+    knottable = source.n_sparse is None and not source.signed and not on_data and source.p >= LEAST_RATE
     if names is not None:
         chosen = {name: kinds[checks.one_of("decoder", name, kinds)] for name in names.split(",")}
         if options.KNOT in chosen and not knottable:
-            raise ValueError("decoder is 'knot'; allowed with it: --p, and features that are alike and >= 0")
+            allowed = f"--p from {LEAST_RATE:g}, and features that are alike and >= 0"
+            raise ValueError(f"decoder is 'knot'; allowed with it: {allowed}")
         return chosen
     # A soft threshold is for what has two sides, as one that cuts them off is for what has one.
     left_out = {name for name, kind in kinds.items() if kind.one_sided} if source.signed else {"soft"}

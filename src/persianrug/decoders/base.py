@@ -29,6 +29,7 @@ CLEAR = Channel()
 class Decoder(Parts, ABC):
     """A way to estimate the features from a code; its fields are its parameters."""
 
+    of_features: ClassVar[bool] = True
     name: ClassVar[str]
     # Whether it is zero below a threshold, and so of no use to a feature that can be negative.
     one_sided: ClassVar[bool] = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
@@ -16,7 +17,7 @@ from persianrug.encoders.base import Encoder
 from persianrug.sources import Each, Source, SparseUniform
 
 # Noise is taken to be at least this part of a typical amplitude.
-_LEAST = 1e-12
+_LEAST = 1e-16
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +75,8 @@ class Bayes(Elementwise):
         return np.maximum(self.sigma, self._least)
 
     def apply_(self, y: Float[Tensor, "*batch n_sparse"]) -> Float[Tensor, "*batch n_sparse"]:
-        noise = y.new_tensor(self._noise)
+        # Not 0 in float32, where it is far below rounding in any case.
+        noise = y.new_tensor(self._noise).clamp_(min=torch.finfo(y.dtype).tiny)
         return self.source.denoise(y, noise)[0]
 
     def formula(self) -> str:

@@ -122,7 +122,7 @@ def relu_scaling(p: float, ratio: float) -> float:
 
     Parameters
     ----------
-    p : float in (0, 1]
+    p : float from 1e-30 to 1
         Probability that a feature is active.
     ratio : float in (0, 1]
         n_dense / n_sparse.
@@ -132,7 +132,7 @@ def relu_scaling(p: float, ratio: float) -> float:
     ValueError
         If p or ratio is out of its range.
     """
-    source = SparseUniform(checks.probability("p", p))
+    source = SparseUniform(checks.rate("p", p))
     sigma = noise_level(source.variance, ratio)
     c = math.sqrt(3 * lambertw((math.sqrt(2 * math.pi) * _KAPPA * p) ** (-2 / 3) / 3).real)
     off = (1 - p) / p * float(_rectified_second(np.array(-c)))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from persianrug._support import checks
-from persianrug._support.arrays import OneLine
+from persianrug._support.arrays import Parts
 from persianrug.channel import Channel
 from persianrug.decoders.base import CLEAR, Decoder, variances
 from persianrug.encoders.base import Encoder, kept_entries
@@ -33,8 +33,8 @@ _PATIENCE, _BETTER = 16, 0.99
 _STILL, _CHANGE = 3, 1e-3
 
 
-@dataclass(frozen=True)
-class Step(OneLine):
+@dataclass(frozen=True, eq=False)
+class Step(Parts):
     """One iteration.
 
     Attributes
@@ -324,8 +324,8 @@ class OAMP(Decoder):
         return f"E[x | y] for {self.source}, y read anew from the code up to {self.iterations} times"
 
 
-@dataclass(frozen=True)
-class StateEvolution(OneLine):
+@dataclass(frozen=True, eq=False)
+class StateEvolution(Parts):
     """What OAMP will do, predicted.
 
     Attributes

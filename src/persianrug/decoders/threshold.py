@@ -41,7 +41,12 @@ def best_threshold(
     found = _refine(grid, rough(grid), exact)
     if found[0] < 1e-10 * source.second_moment:
         # So small a loss is not among the digits of the rough one.
-        found = _refine(grid, exact(grid), exact)
+        losses = exact(grid)
+        found = _refine(grid, losses, exact)
+        if found[0] == 0 and bool((losses == 0).any()):
+            # Of thresholds that lose nothing the one in the middle bears most noise.
+            nothing = grid[losses == 0]
+            return float(nothing[0] + nothing[-1]) / 2
     return found[1]
 
 
@@ -183,8 +188,8 @@ def error_above(u: Floats, gain: Floats, bias: Floats, threshold: Floats, sigma:
 
 def regression(powers: Floats, overlaps: Floats) -> tuple[Floats, Floats]:
     """Gain and bias of the regression of x on (y, 1) over y > t; the mean where y does not vary."""
-    # Where y is above t as good as never, nothing is to be gained, and means have no digits.
-    count = np.where(powers[0] > 1e-30, powers[0], np.inf)
+    # Where y is above t much more rarely than any feature is active, nothing is to be gained.
+    count = np.where(powers[0] > 1e-50, powers[0], np.inf)
     y, x = powers[1] / count, overlaps[0] / count
     square = powers[2] / count
     variance = square - y * y

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,7 +124,10 @@ def _quantile(source: Source, sigma: Floats, share: float, p: Each = None) -> Fl
     u, _ = source.amplitude_nodes(np.zeros(1), np.array(0.0))
     # Beyond 40 deviations no probability is left, of either sign.
     low, high = float(u.min(initial=0)) - 40 * sigma - 1e-300, float(u.max(initial=0)) + 40 * sigma
-    for _ in range(60):
+    # To 2^-60 of what there is, or of the noise where that is far less.
+    most = float(np.max(high - low))
+    finer = math.log2(most / max(float(np.min(sigma)), 1e-100 * most)) if most > 0 else 0.0
+    for _ in range(60 + math.ceil(min(finer, 120.0))):
         middle = (low + high) / 2
         over = _above(source, middle, sigma, p) > share
         low, high = np.where(over, middle, low), np.where(over, high, middle)

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh_tridiagonal
 
-from persianrug._support.arrays import OneLine
+from persianrug._support.arrays import Parts
 from persianrug.sources import Source
 
 Rule = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -37,8 +37,8 @@ _MOST_COUNTS = 256
 _MOST_COPIES = 1e12
 
 
-@dataclass(frozen=True)
-class Energy(OneLine):
+@dataclass(frozen=True, eq=False)
+class Energy(Parts):
     """Quadrature for the mean energy S of the other features: a loss is sum weights loss(sqrt(g nodes)).
 
     `active` is, at every node, the number of features that are active, relative to its mean.
@@ -82,9 +82,17 @@ def energy(source: Source, inverse_participation: float) -> Energy:
 
 
 def few_nodes(spread: Energy) -> Energy:
-    """The Gauss rule of 6 nodes for S, which says no longer how many features are active."""
-    nodes, weights = _gauss((spread.nodes, spread.weights), _NODES_OF_MANY)
-    return Energy(nodes, weights, np.ones(len(nodes)))
+    """The Gauss rule of 6 nodes for S, which says no longer how many features are active.
+
+    Where most vectors have no active feature these get one node of their own: of a rule for all vectors the
+    others would be lost in the rounding.
+    """
+    none = spread.active == 0
+    apart = none & (spread.weights[none].sum() > 0.5)
+    rule = spread.nodes[~apart], spread.weights[~apart]
+    nodes, weights = _gauss(rule, _NODES_OF_MANY - int(apart.sum()))
+    nodes = np.concatenate([spread.nodes[apart], nodes])
+    return Energy(nodes, np.concatenate([spread.weights[apart], weights]), np.ones(len(nodes)))
 
 
 def mean_energy(source: Source, copies: int) -> Energy:
@@ -158,7 +166,13 @@ def _active_energy(source: Source) -> Rule:
 
 
 def _counts(others: int, p: float, most: int) -> Rule:
-    """Numbers of active features and their chances, all that are likely, or a Gauss rule of 12 nodes for many."""
+    """Numbers of active features and their chances, all that are likely, or a Gauss rule of 12 nodes for many.
+
+    Where hardly any vector has an active feature, all numbers count that are likely among those that have.
+    """
+    if others * p < 1:
+        counts, chances = _rare_counts(others, p)
+        return (counts, chances) if len(counts) <= most else _gauss((counts, chances))
     # It takes a third of a second to import, which much that comes this way does not need.
     from scipy.stats import binom
 
@@ -170,6 +184,16 @@ def _counts(others: int, p: float, most: int) -> Rule:
     counts = np.arange(low, high + 1, 1 + (high - low) // 1000, dtype=np.float64)
     chances = np.asarray(binom.pmf(counts, others, p))
     return _gauss((counts, chances / chances.sum()))
+
+
+def _rare_counts(others: int, p: float) -> Rule:
+    """Numbers of active features, on average less than one, and their chances, to 1e-16 of those of any at all."""
+    counts = np.arange(min(others, 20) + 1.0)
+    # From one number to the next, which is exact where quantiles of a probability near 1 are not.
+    steps = (others - counts[:-1]) / counts[1:] * (p / (1 - p))
+    chances = np.exp(others * np.log1p(-p)) * np.concatenate([[1.0], np.cumprod(steps)])
+    likely = chances > 1e-16 * chances[1]
+    return counts[likely], chances[likely]
 
 
 def _sums(one: Rule, most: int) -> list[Rule]:

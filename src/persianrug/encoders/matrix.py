@@ -39,6 +39,15 @@ class Matrix(Encoder):
     def _W_transposed(self, rows: Tensor) -> Tensor:
         return (rows @ self._as(self._decoder, rows)) @ self._as(self._encoder, rows)
 
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other) or not isinstance(other, Matrix):
+            return False
+        pairs = (self._encoder, other._encoder), (self._decoder, other._decoder)
+        return all(one.shape == same.shape and torch.equal(one.cpu(), same.cpu()) for one, same in pairs)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.n_sparse, self.n_dense))
+
     @cached_property
     def interference(self) -> NDArray[np.float64]:
         # sum_j W_ij^2 = w_i^T (W_in W_in^T) w_i, without the n_sparse x n_sparse matrix.
@@ -115,6 +124,12 @@ class Gaussian(Matrix):
 
     def __repr__(self) -> str:
         return f"Gaussian(n_sparse={self.n_sparse}, n_dense={self.n_dense}, seed={self.seed})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Gaussian) and self.recipe() == other.recipe()
+
+    def __hash__(self) -> int:
+        return hash((self.n_sparse, self.n_dense, self.seed))
 
     def recipe(self) -> dict[str, Any]:
         return {"name": self.name, "n_sparse": self.n_sparse, "n_dense": self.n_dense, "seed": self.seed}

@@ -1,4 +1,4 @@
-"""W of networks side by side, as a trained one and a rug: corners with the biases, and the entries of all of it."""
+"""W of networks side by side, as a trained one and a rug: corners with the biases, and all entries of it."""
 
 from __future__ import annotations
 

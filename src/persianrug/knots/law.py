@@ -18,7 +18,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from persianrug._support.arrays import OneLine
+from persianrug._support.arrays import Parts
 from persianrug._support.quadrature import rectified_first
 from persianrug.sources import Source
 
@@ -32,8 +32,8 @@ _FINENESS = 2048
 _MOST_POINTS = 1 << 17
 
 
-@dataclass(frozen=True)
-class View(OneLine):
+@dataclass(frozen=True, eq=False)
+class View(Parts):
     """The joint distribution of a feature x and its estimate y, on a grid of y.
 
     Attributes

@@ -112,7 +112,7 @@ def best(source: Source, ratio: float, channel: Channel = _CLEAR) -> Knot:
     Raises
     ------
     ValueError
-        If ratio is outside (0, 1], or the source's features differ.
+        If ratio is outside (0, 1], or the source's features differ or are active less often than 1e-5.
     """
     ratio = checks.probability("ratio", ratio)
     knots = [*named().values(), *(one.knot for one in nearest(source.p, ratio))]

@@ -71,7 +71,7 @@ def search(
 
     Parameters
     ----------
-    p : float in (0, 1]
+    p : float from 1e-30 to 1
     ratio : float in (0, 1)
     budget : float > 0
         Seconds, at most a day.
@@ -84,7 +84,7 @@ def search(
     ValueError
         If an argument is out of its range.
     """
-    source = SparseUniform(checks.probability("p", p))
+    source = SparseUniform(checks.rate("p", p))
     budget = min(checks.positive("budget", budget), _LONGEST)
     if checks.probability("ratio", ratio) == 1:
         raise ValueError("ratio is 1.0; allowed: a number in (0, 1), there is nothing to be tied at 1")

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from persianrug._support import checks
-from persianrug._support.arrays import Array, as_tensor, bounded, like, map_rows
+from persianrug._support.arrays import Array, Parts, as_tensor, bounded, like, map_rows
 from persianrug._support.tensors import read_tensors, write_tensors
 from persianrug.autoencoder import Autoencoder
 from persianrug.decoders import Linear, ReLU
@@ -114,7 +114,7 @@ def _check(x: Tensor) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
+class Network(Parts):
     """A network x_hat = act(W_out W_in x + bias), with hidden layers before the last activation or none.
 
     Parameters

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from persianrug._support import checks
-from persianrug._support.arrays import place
+from persianrug._support.arrays import Parts, place
 from persianrug.networks.weights import Matrix, checked_weights
 from persianrug.sources import Source, SparseUniform
 
@@ -65,8 +65,8 @@ _LEAST_FEATURES = 16
 _SOURCE = SparseUniform(p=0.045)
 
 
-@dataclass(frozen=True)
-class Symmetry:
+@dataclass(frozen=True, eq=False)
+class Symmetry(Parts):
     """Statistics of the weights of a network, by which it is told whether it is symmetric and how it is built.
 
     W = W_out W_in, and eps is W without its diagonal; v and mean_x are variance and mean of a feature of the

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persianrug._support import checks
+from persianrug._support.arrays import Parts
 from persianrug.encoders import Rug
 from persianrug.networks.closure import LAWS
 from persianrug.networks.network import ACTIVATIONS, Network
@@ -173,8 +174,8 @@ class Training:
         return {**parts, "source": source}
 
 
-@dataclass(frozen=True)
-class Trained:
+@dataclass(frozen=True, eq=False)
+class Trained(Parts):
     """A trained network and what became of its loss.
 
     Attributes

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from persianrug import sources
 from persianrug._support import checks
+from persianrug._support.arrays import Parts
 from persianrug._support.files import write_whole
 from persianrug._support.json import pack, unpack
 from persianrug._support.renamed import warn_renamed
@@ -48,7 +49,7 @@ _MOST_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class Kept(Parts):
     """What a profile keeps so that it can be merged.
 
     Parameters
@@ -66,7 +67,7 @@ class Kept:
 
 
 @dataclass(frozen=True, eq=False)
-class Profile:
+class Profile(Parts):
     """How the features of data are distributed, as `ProfileFitter` learns it.
 
     Profiles of two sets of rows add up, `one + other`, to that of both, as one pass would give it: moments are

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from persianrug import sources
 from persianrug._support import checks
-from persianrug._support.arrays import as_tensor, bounded
+from persianrug._support.arrays import Parts, as_tensor, bounded
 from persianrug._support.sparse import by_rows
 from persianrug.autoencoder import Autoencoder
 from persianrug.channel import MOST_BITS, Channel, Quantiser, best_quantiser
@@ -34,7 +34,7 @@ _MISSING_STEP = 0.02
 
 
 @dataclass(frozen=True, eq=False)
-class Sketch:
+class Sketch(Parts):
     """Rows encoded by a rug, and read by a decoder that is tuned to how their features are distributed.
 
     Parameters
@@ -57,7 +57,7 @@ class Sketch:
     rug: Rug
     bits: int | None = None
     decoder: str = "bayes"
-    _tuned: dict[Any, Autoencoder] = field(default_factory=dict, init=False, repr=False)
+    _tuned: dict[Any, Autoencoder] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         kind = DECODERS[checks.one_of("decoder", self.decoder, DECODERS)]

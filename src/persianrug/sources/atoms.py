@@ -37,10 +37,12 @@ class Atomic(Source):
     def observations(self, sigma: Floats) -> tuple[Floats, Floats, Floats]:
         # Panels of about one sigma, since between off and active the posterior changes within a fraction of that.
         # Where noise is stronger than the distance of values, few of them are enough for all.
-        u, w = self._atoms
+        (u, w), reach = self._atoms, self._reach
         sigma = np.broadcast_to(sigma, np.broadcast_shapes(np.shape(sigma), u.shape[:-1]))
         s, x = sigma[..., None], np.concatenate([np.zeros_like(u[..., :1]), u], axis=-1)
-        breaks = np.sort((x[..., None] + s[..., None] * np.arange(-9.0, 10.0)).reshape(*sigma.shape, -1), axis=-1)
+        breaks = np.sort(
+            (x[..., None] + s[..., None] * np.arange(-reach, reach + 1.0)).reshape(*sigma.shape, -1), axis=-1
+        )
         nodes = panels(_thinned(breaks.reshape(-1, breaks.shape[-1]), 0.9 * sigma.reshape(-1)))
         y, dy = (part.reshape(*sigma.shape, -1) for part in nodes)
         on = np.zeros_like(y)
@@ -117,7 +119,7 @@ class Empirical(Atomic):
 
     Parameters
     ----------
-    p : float in (0, 1]
+    p : float from 1e-30 to 1
         Probability that a feature is active.
     values : array (k,)
         The amplitudes, none of them 0.
@@ -140,7 +142,7 @@ class Empirical(Atomic):
     MOST_ATOMS: ClassVar[int] = 64
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "p", checks.probability("p", self.p))
+        object.__setattr__(self, "p", checks.rate("p", self.p))
         values = np.array(self.values, dtype=np.float64)
         weights = np.ones(values.shape) if self.weights is None else np.array(self.weights, dtype=np.float64)
         if values.ndim != 1 or not len(values):

@@ -42,6 +42,9 @@ Nodes = tuple[Floats, Floats]
 # From here on a dense draw is faster than drawing the gaps between active features.
 _DENSE_FROM = 0.35
 
+# Down to here draws of float32 tell probabilities to 1%.
+_COARSE = 1e-5
+
 # Features whose integrals are made at a time, where they differ.
 _BLOCK = 32
 
@@ -59,7 +62,7 @@ class Source(Parts, ABC):
 
     Parameters
     ----------
-    p : float in (0, 1], or array (n_sparse,)
+    p : float from 1e-30 to 1, or array (n_sparse,)
         Probability that a feature is active.
 
     Raises
@@ -70,10 +73,11 @@ class Source(Parts, ABC):
 
     p: Each
 
+    of_features: ClassVar[bool] = True
     name: ClassVar[str]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "p", checks.each("p", self.p, checks.probability))
+        object.__setattr__(self, "p", checks.each("p", self.p, checks.rate))
 
     # What a subclass says of its amplitude u.
 
@@ -114,8 +118,14 @@ class Source(Parts, ABC):
         -------
         y, on, off : arrays (..., k)
             Sums of on g(y) and off g(y) are E[g(y) | active] and E[g(y) | off]. What happens in fewer than one of
-            1e18 cases is left out.
+            1e18 cases is left out, or where features are rarer than that, what is as rare beside them.
         """
+
+    @property
+    def _reach(self) -> int:
+        """Beyond so many sigmas y tells nothing new: two more than where "active" is as likely as "off"."""
+        least = float(np.min(self.p))
+        return max(9, math.ceil(math.sqrt(-2 * math.log(least)) + 2))
 
     @abstractmethod
     def _draw(self, shape: torch.Size, generator: torch.Generator | None, like: Tensor) -> Tensor:
@@ -215,7 +225,14 @@ class Source(Parts, ABC):
         places = np.stack(np.broadcast_arrays(np.log(parts["p"]), second, centre), axis=1)
         _, cell, counts = np.unique(np.round(places / _CELL), axis=0, return_inverse=True, return_counts=True)
         log_p, second, centre = (np.bincount(cell, part) / counts for part in places.T)
-        return np.minimum(np.exp(log_p), 1.0), second, np.sinh(centre), cell, counts.astype(np.float64)
+        # Means of rates at an edge are at it but for rounding.
+        return (
+            np.clip(np.exp(log_p), checks.SMALLEST, 1.0),
+            second,
+            np.sinh(centre),
+            cell,
+            counts.astype(np.float64),
+        )
 
     def scaled(self, factor: Each) -> Source:
         """The source of factor x, with a factor > 0, or one for every feature (n_sparse,).
@@ -316,8 +333,10 @@ class Source(Parts, ABC):
             places = _bernoulli_places(out.numel(), self.p, generator, out.device)
             out.zero_().view(-1)[places] = self._draw(places.shape, generator, out)
             return out
-        p = torch.tensor(self.p, dtype=torch.float64, device=device).to(torch.float32)
-        active = torch.rand(out.shape, generator=generator, dtype=torch.float32, device=device) < p
+        # Draws of float32 are multiples of 6e-8, too coarse for features that are hardly ever active.
+        fine = torch.float32 if np.min(self.p) >= _COARSE else torch.float64
+        p = torch.tensor(self.p, dtype=torch.float64, device=device).to(fine)
+        active = torch.rand(out.shape, generator=generator, dtype=fine, device=device) < p
         return torch.mul(self._draw(out.shape, generator, out), active, out=out)
 
     def posterior(self, y: Array, sigma: float | Tensor) -> tuple[Array, Array]:
@@ -367,8 +386,9 @@ class Source(Parts, ABC):
 
     def _mixed(self, inverse: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of x from what `active` says."""
-        # Rarer features are no rarer here, as float32 ends at 3e38.
-        odds = inverse * place(np.minimum((1 - self.p) / self.p, 1e18), inverse)
+        # In float32 rarer features are no rarer, as that ends at 3e38.
+        most = 1e18 if inverse.dtype == torch.float32 else math.inf
+        odds = inverse * place(np.minimum((1 - self.p) / self.p, most), inverse)
         active = (odds + 1).reciprocal()
         expected = active * mean
         return expected, active * torch.addcmul(variance, odds * expected, mean)

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from persianrug._support import checks
-from persianrug._support.arrays import OneLine
+from persianrug._support.arrays import Parts
 from persianrug._support.sparse import by_rows
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class FeatureMoments(OneLine):
+class FeatureMoments(Parts):
     """What rows of data say of each feature's values that are not 0.
 
     Those of two sets of rows add up to those of both.

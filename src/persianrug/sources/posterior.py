@@ -59,5 +59,5 @@ def inverse_ratio(log_inverse: Tensor) -> Tensor:
 
 def hazard_parts(t: Tensor) -> tuple[Tensor, Tensor]:
     """2 phi(t) and 2 Phi(t) for t >= -10; phi is cut off before it becomes denormal, which is slow."""
-    u = t.clamp(max=11.0 if t.dtype == torch.float32 else 35.0) * -math.sqrt(0.5)
+    u = t.clamp(max=12.9 if t.dtype == torch.float32 else 35.0) * -math.sqrt(0.5)
     return torch.exp(-u * u) * math.sqrt(2 / math.pi), torch.erfc(u)

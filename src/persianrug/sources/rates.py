@@ -14,13 +14,13 @@ def zipf_rates(n_sparse: int, p: float, exponent: float = 1.0) -> Floats:
     Parameters
     ----------
     n_sparse : int >= 2
-    p : float in (0, 1]
+    p : float from 1e-30 to 1
         Mean of the rates.
     exponent : float, 0 to 10
 
     Returns
     -------
-    array (n_sparse,), descending
+    array (n_sparse,), descending, and nowhere below 1e-30
 
     Raises
     ------
@@ -28,7 +28,7 @@ def zipf_rates(n_sparse: int, p: float, exponent: float = 1.0) -> Floats:
         If an argument is out of its range.
     """
     n_sparse = checks.integer("n_sparse", n_sparse, 2)
-    p = checks.probability("p", p)
+    p = checks.rate("p", p)
     exponent = checks.not_negative("exponent", exponent)
     if exponent > 10:
         raise ValueError(f"exponent is {exponent}; allowed: a number from 0 to 10")

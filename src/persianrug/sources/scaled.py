@@ -82,12 +82,12 @@ class Scaled(Source):
 
     def observations(self, sigma: Floats) -> tuple[Floats, Floats, Floats]:
         # Panels of one sigma, since between off and active the posterior changes within a fraction of that.
-        breaks, edges, scale = self._breaks(), self._edges(), np.asarray(self.scale)
+        breaks, edges, scale, reach = self._breaks(), self._edges(), np.asarray(self.scale), self._reach
         shape = np.broadcast_shapes(np.shape(sigma), scale.shape, breaks.shape[:-1])
         s = np.broadcast_to(sigma / scale, shape)[..., None]
-        near = (edges[..., None] + s[..., None] * np.arange(-9.0, 10.0)).reshape(*shape, -1)
-        ends = breaks[..., :1] - 9 * s, breaks[..., -1:] + 9 * s
-        near = np.clip(near, np.minimum(ends[0], -9 * s), ends[1])
+        near = (edges[..., None] + s[..., None] * np.arange(-reach, reach + 1.0)).reshape(*shape, -1)
+        ends = breaks[..., :1] - reach * s, breaks[..., -1:] + reach * s
+        near = np.clip(near, np.minimum(ends[0], -reach * s), ends[1])
         y, w = panels(np.sort(np.concatenate([near, np.broadcast_to(breaks, (*shape, breaks.shape[-1]))], -1), -1))
         return scale[..., None] * y, w * self._observed(y, s), w * normal_pdf(y / s) / s
 

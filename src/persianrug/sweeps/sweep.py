@@ -33,7 +33,7 @@ class Sweep:
 
     Parameters
     ----------
-    p : sequence of float in (0, 1]
+    p : sequence of float from 1e-30 to 1
     ratio : sequence of float in (0, 1]
         n_dense is the integer nearest to ratio * n_sparse, and at least 1.
     n_sparse : sequence of int >= 2
@@ -72,11 +72,12 @@ class Sweep:
 
     def __post_init__(self) -> None:
         from persianrug.decoders import DECODERS
+        from persianrug.knots import LEAST_RATE
         from persianrug.sources import SOURCES
 
         methods = [*DECODERS, KNOT, *TRAINED]
         rules: dict[str, Callable[[str, Any], Any]] = {
-            "p": checks.probability,
+            "p": checks.rate,
             "ratio": checks.probability,
             "n_sparse": lambda name, value: checks.integer(name, value, 2, 1 << 30),
             "method": lambda name, value: checks.one_of(name, value, methods),
@@ -94,6 +95,8 @@ class Sweep:
             if len(set(values)) < len(values):
                 raise ValueError(f"{name} has {_repeated(values)} twice; allowed: different ones")
             object.__setattr__(self, name, values)
+        if KNOT in self.method and min(self.p) < LEAST_RATE:
+            raise ValueError(f"p is {min(self.p):g}; allowed with method knot: from {LEAST_RATE:g} to 1")
         object.__setattr__(self, "batch", checks.integer("batch", self.batch, 1))
         if self.samples is not None:
             samples = checks.integer("samples", self.samples, 2, checks.MOST_SAMPLES)
