@@ -146,9 +146,10 @@ def test_constant_features_get_a_threshold_in_the_middle():
 
 
 def test_bayes_reads_rare_features_of_every_size_in_both_precisions():
-    for dtype in (torch.float32, torch.float64):
+    # In 32 bits the tail of the noise is cut at 11 deviations, which features as rare as these still notice.
+    for dtype, close in ((torch.float32, 1e-3), (torch.float64, 1e-5)):
         for scale in (1e-30, 1.0, 1e30):
             source = pr.SparseUniform(1e-30, scale)
             read = pr.Bayes().tune(source, math.sqrt(3 * source.variance))
             y = scale * torch.tensor([0.0, 0.25, 0.75], dtype=dtype)
-            assert torch.allclose(read(y) / scale, y / scale, atol=1e-5)
+            assert torch.allclose(read(y) / scale, y / scale, atol=close)

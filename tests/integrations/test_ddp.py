@@ -348,7 +348,7 @@ if importlib.util.find_spec("sklearn"):
         ({"ratio": 0.5}, "ratio is 0.5; allowed: a number > 0 and < 0.5"),
         ({"ratio": "0.25"}, "ratio is '0.25'; allowed: a number > 0"),
         ({"ratio": 1, "code_dtype": torch.float32}, "ratio is 1; allowed: a number > 0 and < 1 with"),
-        ({"seed": -1}, "seed is -1; allowed: an integer >= 0"),
+        ({"seed": -1}, "seed is -1; allowed: an integer from 0 to"),
         ({"start_iter": 1.5}, "start_iter is 1.5; allowed: an integer >= 0"),
         ({"code_dtype": torch.int8}, "code_dtype is torch.int8; allowed: torch.bfloat16, torch.float32"),
         ({"process_group": 3}, "process_group is 3; allowed: a torch.distributed.ProcessGroup, None"),

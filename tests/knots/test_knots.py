@@ -144,7 +144,7 @@ class TestLaw:
 
     @pytest.mark.parametrize(
         "source",
-        [pr.SparseConstant(0.3), pr.SparseUniform(0.9), pr.SparseExponential(1e-6), pr.SparseConstant(1e-6)],
+        [pr.SparseConstant(0.3), pr.SparseUniform(0.9), pr.SparseExponential(1e-5), pr.SparseConstant(1e-5)],
     )
     def test_noise_that_is_far_below_an_amplitude(self, source):
         sigma = (source.variance * 1e-3) ** 0.5
