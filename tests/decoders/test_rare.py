@@ -99,7 +99,7 @@ def test_the_posterior_mean_loses_the_variance_of_the_noise_on_active_features(s
     for p in np.logspace(-12, -30, 7):
         features = SOURCES[source](p)
         loss = tuned(features, "bayes").limit(features)
-        assert loss == pytest.approx(p * 3 * features.variance, rel=2e-3)
+        assert loss / (p * 3 * features.variance) == pytest.approx(1, rel=2e-3)
 
 
 def test_the_relu_law_stays_within_its_bounds():
@@ -115,7 +115,8 @@ def test_the_relu_law_stays_within_its_bounds():
 def test_the_recovery_threshold_grows_like_the_logarithm(source):
     shares = [recovery_threshold(SOURCES[source](p)) / p for p in (1e-10, 1e-16, 1e-22, 1e-28)]
     steps = np.diff(shares)
-    assert steps == pytest.approx(steps.mean() * np.ones(3), rel=0.1)
+    # For one amplitude it is not quite straight.
+    assert steps == pytest.approx(steps.mean() * np.ones(3), rel=0.05 if source == "constant" else 0.01)
 
 
 class TestEnergy:
@@ -123,8 +124,8 @@ class TestEnergy:
     def test_the_chance_of_an_active_feature_keeps_its_digits(self, p):
         spread = mean_energy(pr.SparseUniform(p), N)
         some = spread.weights[spread.active > 0].sum()
-        assert some == pytest.approx(-math.expm1(N * math.log1p(-p)), rel=1e-12)
-        assert spread.weights @ spread.nodes == pytest.approx(pr.SparseUniform(p).variance, rel=1e-12)
+        assert some / -math.expm1(N * math.log1p(-p)) == pytest.approx(1, rel=1e-12)
+        assert spread.weights @ spread.nodes / pr.SparseUniform(p).variance == pytest.approx(1, rel=1e-12)
 
     @pytest.mark.parametrize("p", [1e-6, 1e-18, 1e-30])
     def test_a_rule_of_few_nodes_keeps_the_rare_ones(self, p):
@@ -132,12 +133,14 @@ class TestEnergy:
         few = few_nodes(spread)
         assert len(few.nodes) <= 6
         for power in range(4):
-            assert few.weights @ few.nodes**power == pytest.approx(spread.weights @ spread.nodes**power, rel=1e-9)
+            moment = few.weights @ few.nodes**power / (spread.weights @ spread.nodes**power)
+            assert moment == pytest.approx(1, rel=1e-9)
 
     def test_features_that_differ_have_the_law_of_those_that_are_alike(self):
         for p in (1e-6, 1e-18, 1e-30):
             alike, each = pr.SparseUniform(p), pr.SparseUniform(np.full(N, p))
-            assert tuned(each, "relu").law(each) == pytest.approx(tuned(alike, "relu").law(alike), rel=0.02)
+            ratio = tuned(each, "relu").law(each) / tuned(alike, "relu").law(alike)
+            assert ratio == pytest.approx(1, rel=0.02)
 
 
 def test_constant_features_get_a_threshold_in_the_middle():
@@ -153,3 +156,12 @@ def test_bayes_reads_rare_features_of_every_size_in_both_precisions():
             read = pr.Bayes().tune(source, math.sqrt(3 * source.variance))
             y = scale * torch.tensor([0.0, 0.25, 0.75], dtype=dtype)
             assert torch.allclose(read(y) / scale, y / scale, atol=close)
+
+
+def test_in_64_bits_the_fast_posterior_knows_how_rare_features_are():
+    source, y = pr.SparseUniform(1e-25), torch.linspace(0.3, 0.9, 61, dtype=torch.float64)
+    sigma = torch.tensor(0.05, dtype=torch.float64)
+    fast, exact = source.denoise(y, sigma)[0], source.posterior(y, sigma)[0]
+    assert torch.allclose(fast, exact, rtol=0, atol=1e-9)
+    assert exact[0] < 1e-9
+    assert exact[-1] > 0.8
