@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import persianrug as pr
-from persianrug.channel import normal_quantiser
+from persianrug.rounding import normal_quantiser
 
 
 def normal(rows, columns=256, seed=0, dtype=torch.float64):
@@ -147,9 +147,9 @@ def test_bad_arguments_are_refused(name, value):
 def test_recipe_and_spread():
     channel = pr.Channel(0.1, 3, 0.2, 2.0)
     assert pr.Channel(**channel.recipe()) == channel
-    assert channel.spread_for(9.0) == pr.Channel(0.1, 3, 0.2, 3.0)
+    spread = channel.spread_for(9.0)
+    assert (spread.noise, spread.bits, spread.erasures, spread.scale) == (0.1, 3, 0.2, 3.0)
+    assert pr.Channel(**spread.recipe()) == spread
     assert channel.spread_for(0.0) == channel
-    assert np.allclose(
-        channel.spread_for(9.0).transmit(normal(3)).nan_to_num(),
-        pr.Channel(0.1, 3, 0.2, 3.0).transmit(normal(3)).nan_to_num(),
-    )
+    # Without rounding there are no levels.
+    assert pr.Channel(0.1, None, 0.2, 2.0).spread_for(9.0) == pr.Channel(0.1, None, 0.2, 3.0)

@@ -24,7 +24,7 @@ from persianrug._support.sparse import by_rows
 from persianrug._support.tensors import read_tensors, write_tensors
 from persianrug.channel import Channel
 from persianrug.decoders import OAMP
-from persianrug.decoders.base import CLEAR, Decoder, code_variance
+from persianrug.decoders.base import CLEAR, Decoder, spread_levels
 from persianrug.encoders.base import Encoder
 from persianrug.sources import Each, Source
 
@@ -117,7 +117,7 @@ class Autoencoder(Parts):
         The channel's levels are spread for the source.
         """
         source, mean = source.scaled(self.gains), source.mean
-        channel = self.channel.spread_for(code_variance(source, self.encoder))
+        channel = spread_levels(self.channel, source, self.encoder)
         decoder = self.decoder.adapt(source, self.encoder, channel)
         return Autoencoder(self.encoder, decoder, mean, channel, self.gains)
 

@@ -61,7 +61,7 @@ class TestRoundTrip:
             back = reader[:]
 
         def levels(codes):
-            places = (np.asarray(codes, np.float64) - sketch.mean_code) / sketch.quantiser.step - 0.5
+            places = (np.asarray(codes, np.float64) - sketch.middle) / sketch.quantiser.step - 0.5
             assert np.abs(places - np.rint(places)).max() < 0.02
             return np.rint(places)
 

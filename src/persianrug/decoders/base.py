@@ -223,6 +223,15 @@ def code_variance(source: Source, encoder: Encoder) -> float:
     return encoder.code_power * float(np.mean(source.variance))
 
 
+def spread_levels(channel: Channel, source: Source, encoder: Encoder) -> Channel:
+    """The channel with its levels, if it rounds, spread for the codes of a source, which differ in energy."""
+    variance = code_variance(source, encoder)
+    if channel.bits is None:
+        return channel.spread_for(variance)
+    spread = energy(source, encoder.participation_of(CLEAR))
+    return channel.spread_for(variance, spread.relative, spread.weights)
+
+
 def _levels(*variances: NDArray[np.float64]) -> tuple[list[NDArray[np.float64]], Any]:
     """At most 32 levels (k,) of (nearly) equally many features each, and the level of every feature.
 

@@ -10,7 +10,7 @@ from scipy.interpolate import CubicSpline
 
 from persianrug._support import checks
 from persianrug.channel import Channel
-from persianrug.decoders.base import CLEAR, Elementwise, code_variance, variances
+from persianrug.decoders.base import CLEAR, Elementwise, spread_levels, variances
 from persianrug.encoders.base import Encoder
 from persianrug.sources import Source
 
@@ -66,7 +66,7 @@ def encoder_gains(
         raise ValueError(f"decoder is {name}; allowed: those that read every feature by itself")
     n = encoder.n_sparse
     weights = np.ones(n) if importance is None else checks.importance(importance, n)
-    interference, noise = variances(source, encoder, channel.spread_for(code_variance(source, encoder)))
+    interference, noise = variances(source, encoder, spread_levels(channel, source, encoder))
     level = float(np.sqrt(np.mean(interference + noise)))
     source = source.scaled(np.ones(n))
     variance, scale = (np.broadcast_to(part, n) for part in (source.variance, cast(Any, source).scale))

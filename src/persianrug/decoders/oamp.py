@@ -144,11 +144,12 @@ class OAMP(Decoder):
                 step = iterations.send(keep)
                 keep = None
                 expected = step.expected.detach().cpu().numpy()
-                better = going & (expected < least)
+                # Of estimates that seem as good as the best the latest counts: the first may seem so by chance.
+                better = going & (expected <= least / _BETTER)
                 yield step, rows, better
                 idle = np.where(expected < _BETTER * least, 0, idle + 1)
                 still = np.where(abs(expected - before) > _CHANGE * expected, 0, still + 1)
-                least, before = np.where(better, expected, least), expected
+                least, before = np.minimum(least, np.where(going, expected, np.inf)), expected
                 going &= (idle < _PATIENCE) & (still < _STILL) & (least > self._enough)
                 if not going.any():
                     return

@@ -49,7 +49,9 @@ if TYPE_CHECKING:
     from zarr.core.dtype.wrapper import TBaseDType, TBaseScalar, ZDType
 
 _NAME, _VERSION = "persianrug.sketch", 1
-_KEYS = {"version", "encoder", "source", "bits", "decoder", "step", "centre", "noise"}
+_KEYS = {"version", "encoder", "source", "bits", "decoder", "step", "centre", "noise", "dithered"}
+# What arrays do not have that were made before codes were dithered.
+_NEWER = {"dithered"}
 _SEAL = 16
 _TYPES = ("float32", "float64")
 # Levels that agree so far are the same ones, computed on another machine.
@@ -97,7 +99,7 @@ class SketchCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin, ArrayBytes
 
     def _read(self) -> None:
         recipe = self.configuration
-        if recipe.keys() != _KEYS:
+        if not _KEYS - _NEWER <= recipe.keys() <= _KEYS:
             raise ValueError(f"it has {sorted(recipe)}")
         # With as many numbers as there are features, so that no small file makes a large array.
         source = {name: unpack(value) for name, value in recipe["source"].items()}
@@ -130,7 +132,7 @@ class SketchCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin, ArrayBytes
                 "version": _VERSION,
                 "source": {name: pack(value) for name, value in recipe["source"].items()},
                 "step": 0.0 if quantiser is None else quantiser.step,
-                "centre": pack(np.zeros(0) if quantiser is None else sketch.mean_code),
+                "centre": pack(np.zeros(0) if quantiser is None else sketch.middle),
                 "noise": 0.0 if quantiser is None else quantiser.variance,
             }
         )

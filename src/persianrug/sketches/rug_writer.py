@@ -97,7 +97,7 @@ class RugWriter:
             {"float32": "<f4", "float64": "<f8"}[dtype],
             self._bits,
             sketch.quantiser.step if self._bits and sketch.quantiser else 0.0,
-            sketch.mean_code if self._bits else np.zeros(0),
+            sketch.middle if self._bits else np.zeros(0),
         )
         self._layout = layout
         if chunk_rows is None:

@@ -19,11 +19,12 @@ from persianrug._support import checks
 from persianrug._support.arrays import Parts, as_tensor, bounded
 from persianrug._support.sparse import by_rows
 from persianrug.autoencoder import Autoencoder
-from persianrug.channel import MOST_BITS, Channel, Quantiser, best_quantiser
+from persianrug.channel import Channel
 from persianrug.decoders import DECODERS, OAMP
-from persianrug.decoders.base import Elementwise, code_variance
+from persianrug.decoders.base import CLEAR, Elementwise, code_variance, spread_levels
 from persianrug.encoders import Rug
 from persianrug.encoders.energy import energy
+from persianrug.rounding import MOST_BITS, Quantiser, best_quantiser
 from persianrug.sketches.codes import Codes, Mixture, digest
 from persianrug.sources import Source
 
@@ -46,6 +47,8 @@ class Sketch(Parts):
         What entries of a code are rounded to; by default they are not.
     decoder : str
         Name of the decoder.
+    dithered : bool
+        Whether levels have offsets (`persianrug.rounding`); those of sketches that were stored before do not.
 
     Raises
     ------
@@ -57,6 +60,7 @@ class Sketch(Parts):
     rug: Rug
     bits: int | None = None
     decoder: str = "bayes"
+    dithered: bool = True
     _tuned: dict[Any, Autoencoder] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -75,16 +79,17 @@ class Sketch(Parts):
             )
         if self.bits is not None:
             checks.integer("bits", self.bits, 1, MOST_BITS)
+        if not isinstance(self.dithered, bool):
+            raise ValueError(f"dithered is {self.dithered!r}; allowed: True, False")
 
     @cached_property
     def quantiser(self) -> Quantiser | None:
-        """The rounding of codes.
-
-        Vectors differ in energy, and codes of more than most would be cut: it is the best on average over that.
-        """
+        """The rounding of codes."""
         if self.bits is None:
             return None
-        spread = energy(self.source, self.rug.participation_of(Channel()))
+        if self.dithered:
+            return spread_levels(Channel(bits=self.bits), self.source, self.rug).quantiser
+        spread = energy(self.source, self.rug.participation_of(CLEAR))
         best = best_quantiser(self.bits, np.sqrt(spread.relative), spread.weights)
         return best.scaled(math.sqrt(code_variance(self.source, self.rug)))
 
@@ -93,6 +98,11 @@ class Sketch(Parts):
         """The code of the features' mean, (n_dense,), about which entries are rounded."""
         centre, _ = self.rug.centre(self.source.mean, torch.zeros(1, dtype=torch.float64))
         return np.zeros(self.rug.n_dense) if centre is None else centre[0].numpy()
+
+    @property
+    def middle(self) -> NDArray[np.float64]:
+        """What the levels of every entry of a code lie symmetrically about, (n_dense,)."""
+        return self.mean_code if self.quantiser is None else self.quantiser.middle(self.mean_code)
 
     @property
     def model(self) -> Autoencoder:
@@ -230,6 +240,7 @@ class Sketch(Parts):
             "source": self.source.recipe(),
             "bits": self.bits,
             "decoder": self.decoder,
+            "dithered": self.dithered,
         }
 
     @classmethod
@@ -246,7 +257,7 @@ class Sketch(Parts):
             if encoder.pop("name") != Rug.name:
                 raise ValueError(f"encoder is {recipe['encoder']['name']!r}; allowed: 'rug'")
             source = sources.from_recipe(recipe["source"])
-            return cls(source, Rug(**encoder), recipe["bits"], recipe["decoder"])
+            return cls(source, Rug(**encoder), recipe["bits"], recipe["decoder"], recipe.get("dithered", False))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"recipe is none of a sketch: {error!r}; allowed: one that a sketch wrote") from None
 
