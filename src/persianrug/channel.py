@@ -15,6 +15,7 @@ from scipy.special import ndtr
 from torch import Tensor
 
 from persianrug._support import checks
+from persianrug._support.arrays import as_tensor
 from persianrug._support.quadrature import normal_pdf
 
 MOST_BITS = 16
@@ -62,7 +63,8 @@ class Channel:
         object.__setattr__(self, "scale", checks.positive("scale", self.scale))
 
     def spread_for(self, variance: float) -> Channel:
-        """The same, its levels spread for code entries of this variance."""
+        """The same, its levels spread for code entries of this variance; ValueError if it is negative."""
+        variance = checks.not_negative("variance", variance)
         return replace(self, scale=math.sqrt(variance)) if variance > 0 else self
 
     def recipe(self) -> dict[str, Any]:
@@ -93,6 +95,7 @@ class Channel:
         ValueError
             If none do.
         """
+        n_dense = checks.integer("n_dense", n_dense, 1)
         kept = n_dense - round(self.erasures * n_dense)
         if kept < 1:
             raise ValueError(
@@ -116,7 +119,19 @@ class Channel:
             The code of the mean.
         seed : int or torch.Generator
             Of the noise, and of which entries go missing.
+
+        Raises
+        ------
+        ValueError
+            If z or centre are no dense tensors of float32 or float64, do not fit each other, or hold what is not
+            finite where a number is due, or the seed is out of its range.
         """
+        if not isinstance(z, Tensor) or as_tensor("z", z).ndim != 2:
+            raise ValueError(f"z is {checks.shown(z)}; allowed: a tensor (batch, n_dense)")
+        if not isinstance(centre, Tensor):
+            centre = checks.finite("centre", centre, "a finite number, or a tensor (1, n_dense)")
+        elif as_tensor("centre", centre).shape not in ((), (1, z.shape[1]), z.shape):
+            raise ValueError(f"centre has shape {tuple(centre.shape)}; allowed: {(1, z.shape[1])}, as z")
         if isinstance(seed, torch.Generator):
             generator = seed
         else:

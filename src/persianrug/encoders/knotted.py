@@ -55,7 +55,7 @@ class KnottedRug(Encoder):
         self.n_dense = checks.integer("n_dense", n_dense, 1, channels)
         # A single channel has nothing to be mixed with.
         self.rug = Rug(channels, n_dense, seed, signs) if channels > 1 else None
-        self.channels, self.seed, self.signs = channels, checks.seed(seed), signs
+        self.channels, self.seed, self.signs = channels, checks.seed(seed), checks.flag("signs", signs)
 
     @classmethod
     def weave(cls, knot: Knot, n_sparse: int, n_dense: int, seed: int = 0, signs: bool = True) -> KnottedRug:
@@ -71,7 +71,7 @@ class KnottedRug(Encoder):
             If an argument is out of its range.
         """
         if not isinstance(knot, Knot):
-            raise ValueError(f"knot is {knot!r}; allowed: a Knot")
+            raise ValueError(f"knot is {checks.shown(knot)}; allowed: a Knot")
         n_sparse = checks.integer("n_sparse", n_sparse, 2, MOST_SPARSE)
         n_dense = checks.integer("n_dense", n_dense, 1, n_sparse)
         k, d = knot.features, knot.channels

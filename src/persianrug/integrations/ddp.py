@@ -102,10 +102,10 @@ class SketchState:
     ) -> None:
         if process_group is not None and not isinstance(process_group, dist.ProcessGroup):
             raise ValueError(
-                f"process_group is {process_group!r}; allowed: a torch.distributed.ProcessGroup, None"
+                f"process_group is {checks.shown(process_group)}; allowed: a torch.distributed.ProcessGroup, None"
             )
-        if code_dtype not in _CODES:
-            raise ValueError(f"code_dtype is {code_dtype}; allowed: {', '.join(map(str, _CODES))}")
+        if not isinstance(code_dtype, torch.dtype) or code_dtype not in _CODES:
+            raise ValueError(f"code_dtype is {checks.shown(code_dtype)}; allowed: {', '.join(map(str, _CODES))}")
         most = code_dtype.itemsize / 4
         allowed = f"a number > 0 and < {most:g} with codes of {code_dtype}"
         if not 0 < checks.finite("ratio", ratio, allowed) < most:

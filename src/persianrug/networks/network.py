@@ -215,7 +215,7 @@ class Network(Parts):
         samples : int >= 2
             Number of vectors, by default 16384, or 2^23 / n_sparse where that is less.
         seed : int >= 0
-        importance : float or array (n_sparse,)
+        importance : float or array (n_sparse,), >= 0
             What the squared error of every feature is multiplied by.
 
         Returns
@@ -232,7 +232,10 @@ class Network(Parts):
             samples = max(min(_SAMPLES, _ENTRIES // self.n_sparse), 2)
         samples = checks.integer("samples", samples, 2, checks.MOST_SAMPLES)
         generator = torch.Generator(self.W_in.device).manual_seed(checks.seed(seed))
-        weights = torch.as_tensor(np.array(importance), dtype=self.W_in.dtype, device=self.W_in.device)
+        factors = checks.levels("importance", importance)
+        if factors.shape not in ((), (self.n_sparse,)):
+            raise ValueError(f"importance has shape {factors.shape}; allowed: a number, or ({self.n_sparse},)")
+        weights = torch.from_numpy(factors).to(dtype=self.W_in.dtype, device=self.W_in.device)
         losses = []
         step = max(1, _BATCH_ENTRIES // self.n_sparse)
         for start in range(0, samples, step):

@@ -143,8 +143,10 @@ class Empirical(Atomic):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "p", checks.rate("p", self.p))
-        values = np.array(self.values, dtype=np.float64)
-        weights = np.ones(values.shape) if self.weights is None else np.array(self.weights, dtype=np.float64)
+        values = checks.array("values", self.values, "one axis of at least one number")
+        weights = np.ones(values.shape)
+        if self.weights is not None:
+            weights = checks.array("weights", self.weights, "finite numbers > 0, one a value")
         if values.ndim != 1 or not len(values):
             raise ValueError(f"values has shape {values.shape}; allowed: one axis of at least one number")
         sizes = np.abs(values)
