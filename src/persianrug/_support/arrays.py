@@ -28,7 +28,7 @@ def as_tensor(name: str, array: torch.Tensor | np.ndarray, last: int | None = No
         If it is neither a dense tensor nor an array without a mask, has another dtype, or another length.
     """
     if isinstance(array, np.ndarray | torch.Tensor):
-        checks.real(name, array)
+        checks.real(name, array, here=False)
     if isinstance(array, np.ndarray):
         native = array.dtype.newbyteorder("=")
         if native not in (np.float32, np.float64):

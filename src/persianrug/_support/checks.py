@@ -218,13 +218,16 @@ def bottleneck(shape: tuple[int, ...]) -> None:
         )
 
 
-def real(name: str, value: Any) -> None:
-    """Raise ValueError unless an array, tensor or SciPy sparse matrix is of real numbers, all of them there."""
+def real(name: str, value: Any, *, here: bool = True) -> None:
+    """Raise ValueError unless an array, tensor or SciPy sparse matrix is of real numbers, all of them there.
+
+    Tensors without content, those of PyTorch's device meta, may pass where numbers need not be `here`.
+    """
     if isinstance(value, np.ma.MaskedArray):
         raise ValueError(f"{name} is a masked array; allowed: an array without a mask, which would be lost")
     if not hasattr(value, "layout"):
         fine = getattr(value.dtype, "kind", "") in tuple("biuf")
-    elif str(value.layout) != "torch.strided" or value.device.type == "meta":
+    elif str(value.layout) != "torch.strided" or (here and value.device.type == "meta"):
         raise ValueError(f"{name} is a tensor of layout {value.layout} on {value.device}; allowed: dense tensors, "
                          "as to_dense makes them, with content")  # fmt: skip
     else:

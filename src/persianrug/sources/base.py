@@ -364,16 +364,18 @@ class Source(Parts, ABC):
         tensor = as_tensor("y", y)
         wide = tensor.double()
         if isinstance(sigma, Tensor) and sigma.dtype in (torch.float32, torch.float64):
-            noise = as_tensor("sigma", sigma).double().to(tensor.device)
+            checks.real("sigma", sigma)
+            noise = sigma.double()
         else:
-            noise = torch.from_numpy(checks.levels("sigma", sigma)).to(tensor.device)
+            noise = torch.from_numpy(checks.levels("sigma", sigma))
         if not bool(((noise > 0) & noise.isfinite()).all()):
             raise ValueError(f"sigma is {span(noise)}; allowed: finite numbers > 0")
+        noise = noise.to(tensor.device)
         try:
             torch.broadcast_shapes(wide.shape, noise.shape)
         except RuntimeError:
-            shapes = f"sigma has shape {tuple(noise.shape)}; allowed: one that broadcasts with {tuple(wide.shape)}"
-            raise ValueError(f"{shapes}, that of y") from None
+            allowed = f"one that broadcasts with {tuple(wide.shape)}, that of y"
+            raise ValueError(f"sigma has shape {tuple(noise.shape)}; allowed: {allowed}") from None
         log_ratio, mean, variance = self._active_posterior(*torch.broadcast_tensors(wide, noise))
         p = torch.tensor(self.p, dtype=torch.float64, device=tensor.device)
         log_odds = log_ratio + torch.logit(p)
