@@ -189,6 +189,17 @@ def seed(value: int) -> int:
     return integer("seed", value, 0, MOST_SEED)
 
 
+def stored_seed(value: int) -> int:
+    """Return a seed that was stored, by any version, as an int >= 0, or raise ValueError.
+
+    Earlier versions took seeds of every size, and what they stored is still to be made again.
+    """
+    plain = _plain(value)
+    if not isinstance(plain, int) or isinstance(plain, bool) or plain < 0:
+        raise ValueError(f"seed is {shown(value)}; allowed: an integer >= 0")
+    return plain
+
+
 def one_of(name: str, value: str, allowed: Iterable[str]) -> str:
     """Return `value` if it is one of `allowed`, or raise ValueError."""
     allowed = list(allowed)

@@ -115,12 +115,16 @@ class KnottedRug(Encoder):
     def stored(
         cls, knots: list[dict[str, Any]], n_dense: int, seed: int, signs: bool, **tensors: Tensor
     ) -> KnottedRug:
-        """The rug of a recipe and its tensors."""
+        """The rug of a recipe, whose seed may be of any size, and its tensors."""
         parts = []
         for index, knot in enumerate(knots):
             matrices = (tensors.pop(f"{part}.{index}").double().numpy() for part in ("matrix", "readout"))
             parts.append((Knot(str(knot["name"]), *matrices), knot["count"]))
-        return cls(parts, n_dense, seed, signs)
+        rug = cls(parts, n_dense, 0, signs)
+        rug.seed = checks.stored_seed(seed)
+        if rug.rug is not None:
+            rug.rug = Rug.stored(rug.channels, rug.n_dense, rug.seed, rug.signs)
+        return rug
 
     # What the laws ask for.
 

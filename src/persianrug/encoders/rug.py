@@ -82,6 +82,13 @@ class Rug(Encoder):
             )
         return cls(n_sparse, n_dense, seed, signs, knot)
 
+    @classmethod
+    def stored(cls, n_sparse: int, n_dense: int, seed: int = 0, signs: bool = True) -> Rug:
+        """The rug of a recipe, whose seed may be of any size."""
+        rug = cls(n_sparse, n_dense, 0, signs)
+        rug.seed = checks.stored_seed(seed)
+        return rug
+
     def __repr__(self) -> str:
         flips = "" if self.signs else ", signs=False"
         return f"Rug(n_sparse={self.n_sparse}, n_dense={self.n_dense}, seed={self.seed}{flips})"

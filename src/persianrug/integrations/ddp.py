@@ -227,7 +227,8 @@ def plan(size: int, ratio: float, code_dtype: torch.dtype, workers: int, seed: i
     tolerance = torch.finfo(code_dtype).eps ** 2 / 4
     # Of codes whose entries have the mean square 1, as the rug has orthonormal rows.
     decoder = OAMP(SparseGaussian(p, p**-0.5), iterations=30, tolerance=tolerance)
-    return BucketSketch(size, Rug(n_sparse, n_dense, seed), kept, decoder)
+    # The seed of a state that was pickled may be of any size.
+    return BucketSketch(size, Rug.stored(n_sparse, n_dense, seed), kept, decoder)
 
 
 @functools.lru_cache(maxsize=64)

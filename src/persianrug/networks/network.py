@@ -146,13 +146,18 @@ class Network(Parts):
     recipe: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        self._check(narrow=True)
+
+    def _check(self, *, narrow: bool) -> None:
+        """ValueError as in the class; n_dense is at most n_sparse where it has to be `narrow`."""
         checks.one_of("activation", self.activation, ACTIVATIONS)
         for name, tensor in self.tensors().items():
             if not isinstance(tensor, Tensor):
                 raise ValueError(f"{name} is a {type(tensor).__name__}; allowed: a torch.Tensor")
         if as_tensor("W_in", self.W_in).ndim != 2 or not self.W_in.numel():
             raise ValueError(f"W_in has shape {tuple(self.W_in.shape)}; allowed: (n_dense, n_sparse)")
-        checks.bottleneck(self.W_in.shape)
+        if narrow:
+            checks.bottleneck(self.W_in.shape)
         n_dense, n = self.W_in.shape
         shapes = {"W_in": (n_dense, n), "W_out": (n, n_dense)}
         for name, tensor in self.tensors().items():
@@ -278,7 +283,8 @@ class Network(Parts):
             )
         mean = torch.from_numpy(np.array(np.broadcast_to(source.mean, self.n_sparse)))
         bias = self.bias.double().cpu() + W_out @ (W_in @ mean) - gain * mean
-        encoder = Dense(self.W_in.cpu(), (W_out / gain[:, None]).to(self.W_in.dtype))
+        # What was loaded may have n_dense above n_sparse.
+        encoder = Dense.stored(self.W_in.cpu(), (W_out / gain[:, None]).to(self.W_in.dtype))
         return Autoencoder(encoder, decoder(gain.numpy(), bias.numpy()), source.mean)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -305,7 +311,14 @@ class Network(Parts):
         try:
             layers = range(sum(name.endswith("weight") for name in tensors))
             hidden = tuple((tensors[f"hidden.{k}.weight"], tensors[f"hidden.{k}.bias"]) for k in layers)
-            return cls(tensors["W_in"], tensors["W_out"], tensors["bias"], hidden, **config)
+            parts = {name: tensors[name] for name in ("W_in", "W_out", "bias")}
+            parts |= {name: config[name] for name in ("activation", "residual", "recipe")}
+            network = object.__new__(cls)
+            for name, part in {**parts, "hidden": hidden}.items():
+                object.__setattr__(network, name, part)
+            # Earlier versions took n_dense above n_sparse too.
+            network._check(narrow=False)
+            return network
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"network file {path} holds no network of this version: {error}; allowed: a file written by save"

@@ -248,7 +248,7 @@ class Sketch(Parts):
             if encoder.pop("name") != Rug.name:
                 raise ValueError(f"encoder is {recipe['encoder']['name']!r}; allowed: 'rug'")
             source = sources.from_recipe(recipe["source"])
-            return cls(source, Rug(**encoder), recipe["bits"], recipe["decoder"])
+            return cls(source, Rug.stored(**encoder), recipe["bits"], recipe["decoder"])
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"recipe is none of a sketch: {error!r}; allowed: one that a sketch wrote") from None
 
