@@ -16,6 +16,7 @@ from torch import Tensor
 
 from persianrug._support import checks
 from persianrug._support.arrays import as_tensor
+from persianrug._support.devices import generator_on
 from persianrug._support.quadrature import normal_pdf
 
 MOST_BITS = 16
@@ -132,10 +133,7 @@ class Channel:
             centre = checks.finite("centre", centre, "a finite number, or a tensor (1, n_dense)")
         elif as_tensor("centre", centre).shape not in ((), (1, z.shape[1]), z.shape):
             raise ValueError(f"centre has shape {tuple(centre.shape)}; allowed: {(1, z.shape[1])}, as z")
-        if isinstance(seed, torch.Generator):
-            generator = seed
-        else:
-            generator = torch.Generator(z.device).manual_seed(checks.seed(seed))
+        generator = generator_on(z.device, seed)
         z = z.clone()
         if self.noise:
             z.add_(torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device), alpha=self.noise)

@@ -70,7 +70,11 @@ class TestGeometry:
             (np.ones((1, 2)), np.ones((1, 2)), r"readout has shape \(1, 2\); allowed: \(2, 1\)"),
             (np.ones((1, 2)), [[1.0], [-1.0]], "readout @ matrix has -1 on its diagonal at feature 1"),
             (np.array([[1.0, 0.0]]), None, "readout @ matrix has 0 on its diagonal at feature 1"),
-            (np.array([[1.0, 1j]]), None, "matrix has shape .*; allowed: a matrix of finite numbers"),
+            (
+                np.array([[1.0, 1j]]),
+                None,
+                r"matrix is an array of shape \(1, 2\) of complex128; allowed: a matrix of finite numbers",
+            ),
             (1e160 * np.eye(2), None, r"matrix has entries up to 1e\+160; allowed"),
             (1e-160 * np.eye(2), None, "matrix has entries up to 1e-160; allowed"),
         ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 import reprlib
 from collections.abc import Callable, Iterable
 from numbers import Real
@@ -214,6 +215,13 @@ def flag(name: str, value: bool) -> bool:
     if not isinstance(plain, bool):
         raise ValueError(f"{name} is {shown(value)}; allowed: True, False")
     return plain
+
+
+def path(name: str, value: Any) -> Any:
+    """Return the path of a file as it is, or raise ValueError: of a file that is open, say."""
+    if not isinstance(value, str | os.PathLike):
+        raise ValueError(f"{name} is a {type(value).__name__}; allowed: the path of a file")
+    return value
 
 
 def bottleneck(shape: tuple[int, ...]) -> None:

@@ -22,6 +22,15 @@ def known_device(value: torch.device | str) -> torch.device:
     return found
 
 
+def generator_on(device: torch.device | str, seed: int | torch.Generator) -> torch.Generator:
+    """The generator of a seed on a device, or a generator that is there, or ValueError."""
+    if not isinstance(seed, torch.Generator):
+        return torch.Generator(device).manual_seed(checks.seed(seed))
+    if seed.device.type != torch.device(device).type:
+        raise ValueError(f"seed is a generator on {seed.device}; allowed: one on {device}, or an integer")
+    return seed
+
+
 def known_dtype(value: torch.dtype) -> torch.dtype:
     """Return `value` if it is a type that is computed with, or raise ValueError."""
     if not isinstance(value, torch.dtype) or value not in (torch.float32, torch.float64):

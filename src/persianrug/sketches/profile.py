@@ -197,8 +197,8 @@ class Profile(Parts):
         ValueError
             If the file cannot be read, is damaged, or is of another format or version.
         """
-        allowed = "a file that fit wrote"
-        target = Path(path)
+        allowed = "a file that fit wrote, as `persianrug fit DATA --out profile.json` does"
+        target = Path(checks.path("path", path))
         if not target.is_file():
             raise ValueError(f"profile file {path} is missing; allowed: {allowed}")
         if target.stat().st_size > _MOST_BYTES:

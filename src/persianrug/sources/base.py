@@ -33,7 +33,7 @@ from torch import Tensor
 
 from persianrug._support import checks
 from persianrug._support.arrays import Array, Parts, as_tensor, like, place, span
-from persianrug._support.devices import known_device, known_dtype
+from persianrug._support.devices import generator_on, known_device, known_dtype
 from persianrug.sources.posterior import Moments, narrowed
 
 Floats = NDArray[np.float64]
@@ -322,14 +322,9 @@ class Source(Parts, ABC):
         dtype = known_dtype(dtype)
         if device is not None:
             device = known_device(device)
-        if isinstance(seed, torch.Generator):
-            generator: torch.Generator | None = seed
-            device = seed.device if device is None else device
-        elif seed is None:
-            generator = None
-        else:
-            seed = checks.seed(seed)
-            generator = torch.Generator(device or "cpu").manual_seed(seed)
+        if isinstance(seed, torch.Generator) and device is None:
+            device = seed.device
+        generator = None if seed is None else generator_on(device or "cpu", seed)
         out = torch.empty(batch, n_sparse, dtype=dtype, device=device)
         if self.n_sparse is None and self.p < _DENSE_FROM:
             places = _bernoulli_places(out.numel(), self.p, generator, out.device)
