@@ -313,6 +313,8 @@ class Network(Parts):
             hidden = tuple((tensors[f"hidden.{k}.weight"], tensors[f"hidden.{k}.bias"]) for k in layers)
             parts = {name: tensors[name] for name in ("W_in", "W_out", "bias")}
             parts |= {name: config[name] for name in ("activation", "residual", "recipe")}
+            if unknown := sorted(config.keys() - parts.keys()):
+                raise ValueError(f"its config has {', '.join(unknown)}")
             network = object.__new__(cls)
             for name, part in {**parts, "hidden": hidden}.items():
                 object.__setattr__(network, name, part)
