@@ -85,3 +85,18 @@ def test_devices_that_are_none():
     for device in ("nowhere", "cpu:x", 0.5, [1]):
         with pytest.raises(ValueError, match=re.escape(f"device is {device!r}; allowed here: cpu")):
             MODEL.measure(SOURCE, samples=2, device=device)
+
+
+def test_generators_of_other_devices_are_refused():
+    message = re.escape("seed is a generator on cpu; allowed: one on meta, or an integer")
+    with pytest.raises(ValueError, match=message):
+        pr.Channel(noise=0.1).transmit(torch.zeros(2, 8, device="meta"), seed=torch.Generator())
+
+
+@pytest.mark.parametrize("load", [pr.load, pr.Profile.load, pr.Autoencoder.load, pr.read_rows, MODEL.save])
+def test_open_files_are_no_paths(load, tmp_path):
+    with (
+        (tmp_path / "x.npy").open("wb") as file,
+        pytest.raises(ValueError, match="path is a BufferedWriter; allowed"),
+    ):
+        load(file)

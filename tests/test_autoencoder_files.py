@@ -18,9 +18,10 @@ class TestFiles:
         source = pr.SparseUniform(0.1)
         weights = np.random.default_rng(0).normal(size=(4, 10)).astype(np.float32)
         encoders = [
-            pr.Rug(10, 4, seed=2**63 - 1),
+            # Earlier versions took seeds of every size.
+            pr.Rug.stored(10, 4, seed=2**70),
+            pr.Gaussian.stored(10, 4, seed=2**70),
             pr.Rug(16, 4, signs=False),
-            pr.Gaussian(10, 4, 5),
             pr.Dense(weights),
         ]
         return [pr.Autoencoder(e, kind()).tune(source) for e in encoders for kind in (pr.Linear, pr.ReLU)]
@@ -31,7 +32,7 @@ class TestFiles:
             again = pr.load(tmp_path / "m.safetensors")
             assert again.decoder == model.decoder
             assert again.mean == model.mean
-            x = torch.rand(3, model.encoder.n_sparse)
+            x = torch.rand(3, model.encoder.n_sparse, generator=torch.Generator().manual_seed(0))
             # To the bit but for the layout of the matrices, which the order of additions follows.
             for name, tensor in model.encoder.tensors().items():
                 assert torch.equal(again.encoder.tensors()[name], tensor)
@@ -112,7 +113,7 @@ class TestFiles:
         models[1].save(tmp_path / "m.safetensors")
         with safetensors.safe_open(tmp_path / "m.safetensors", "np") as file:
             recipe = json.loads(file.metadata()["recipe"])
-        assert recipe["encoder"] == {"name": "rug", "n_sparse": 10, "n_dense": 4, "seed": 2**63 - 1, "signs": True}
+        assert recipe["encoder"] == {"name": "rug", "n_sparse": 10, "n_dense": 4, "seed": 2**70, "signs": True}
         assert set(recipe["decoder"]) == {"name", "gain", "bias"}
 
 
@@ -164,3 +165,35 @@ def test_fitted_sources_are_stored_to_the_bit(tmp_path):
         model = pr.Autoencoder(pr.Rug(16, 8), pr.Bayes()).tune(source)
         model.save(tmp_path / "m.safetensors")
         assert pr.load(tmp_path / "m.safetensors").decoder == model.decoder
+
+
+def test_what_earlier_versions_took_still_loads(tmp_path):
+    source = pr.SparseUniform(0.1)
+    x = source.sample(3, 8, seed=0, dtype=torch.float64)
+    wide = np.random.default_rng(0).normal(size=(12, 8))
+    knotted = pr.KnottedRug.stored(
+        [{"name": "pair", "count": 4}], 3, 2**70, True,
+        **{"matrix.0": torch.tensor([[1.0, -1.0]]), "readout.0": torch.tensor([[1.0], [-1.0]])},
+    )  # fmt: skip
+    for encoder in (knotted, pr.Dense.stored(torch.from_numpy(wide), torch.from_numpy(wide.T))):
+        model = pr.Autoencoder(encoder, pr.ReLU()).tune(source)
+        model.save(tmp_path / "m.safetensors")
+        again = pr.load(tmp_path / "m.safetensors")
+        assert again == model
+        assert torch.allclose(again(x), model(x))
+    # What is typed is refused as before, and so are weights the wrong way round.
+    with pytest.raises(ValueError, match=r"seed is 2\d+; allowed: an integer from 0 to"):
+        pr.KnottedRug(knotted.knots, 3, 2**71)
+    with pytest.raises(ValueError, match="the wrong way round"):
+        pr.Dense(wide)
+    with pytest.raises(ValueError, match="the wrong way round"):
+        pr.networks.read_weights(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, "1", None, True, [1]])
+def test_seeds_that_none_ever_were_are_refused(seed, tmp_path):
+    model = pr.Autoencoder(pr.Rug(8, 4), pr.ReLU())
+    model.encoder.seed = seed
+    model.save(tmp_path / "m.safetensors")
+    with pytest.raises(ValueError, match=r"seed is .*; allowed: an integer >= 0"):
+        pr.load(tmp_path / "m.safetensors")

@@ -19,7 +19,7 @@ from torch import Tensor
 from persianrug import decoders, encoders
 from persianrug._support import checks
 from persianrug._support.arrays import Array, Parts, as_tensor, bounded, like, place
-from persianrug._support.devices import known_device
+from persianrug._support.devices import known_device, known_dtype
 from persianrug._support.sparse import by_rows
 from persianrug._support.tensors import read_tensors, write_tensors
 from persianrug.channel import Channel
@@ -154,6 +154,8 @@ class Autoencoder(Parts):
         self, z: Float[Tensor, "batch n_dense"], seed: int | torch.Generator = 0
     ) -> Float[Tensor, "batch n_dense"]:
         """The codes as they come from the channel; see `Channel.transmit`."""
+        if not isinstance(z, Tensor) or as_tensor("z", z, self.encoder.n_dense).ndim != 2:
+            raise ValueError(f"z is {checks.shown(z)}; allowed: a tensor (batch, {self.encoder.n_dense})")
         centre, _ = self.encoder.centre(self.mean * self.gains, z)
         return self.channel.transmit(z, 0.0 if centre is None else centre, seed)
 
@@ -231,7 +233,7 @@ class Autoencoder(Parts):
             If an argument is out of its range, or the rows are fewer than 2, of another length or not finite.
         """
         samples = self._check_data(data, samples)
-        where = known_device(device)
+        where, dtype = known_device(device), known_dtype(dtype)
         batch = max(1, min(samples, _MOST_ENTRIES // self.encoder.n_sparse))
         weights = (
             None if importance is None else torch.from_numpy(checks.importance(importance, self.encoder.n_sparse))
@@ -291,7 +293,7 @@ class Autoencoder(Parts):
         if not isinstance(self.decoder, OAMP):
             raise ValueError(f"decoder is {self.decoder.name}; allowed: oamp, others have no iterations")
         samples = self._check_data(data, samples)
-        where = known_device(device)
+        where, dtype = known_device(device), known_dtype(dtype)
         x = next(_batches(data, self.encoder.n_sparse, samples, samples, seed, dtype, where))
         z = self.transmit(self.encode(x), torch.Generator(where).manual_seed(seed + 1))
         units = place(self.gains, x)
@@ -303,6 +305,7 @@ class Autoencoder(Parts):
             if not (isinstance(data, Tensor | np.ndarray) or scipy.sparse.issparse(data)):
                 kind = type(data).__name__
                 raise ValueError(f"data is a {kind}; allowed: a source, a tensor, an array or a sparse matrix")
+            checks.real("data", data)
             if data.ndim != 2 or data.shape[0] < 2 or data.shape[1] != self.encoder.n_sparse:
                 raise ValueError(
                     f"data has shape {tuple(data.shape)}; "
@@ -400,7 +403,7 @@ def _batches(
             dense = part.toarray() if scipy.sparse.issparse(part) else part
             if isinstance(dense, np.ndarray):
                 dense = torch.from_numpy(np.array(dense, dtype=np.float64))
-            x = dense.to(device=device, dtype=dtype)
+            x = dense.detach().to(device=device, dtype=dtype)
             if not bool(x.isfinite().all()):
                 raise ValueError(f"data holds numbers that are not finite as {dtype}; allowed: finite numbers")
             yield x

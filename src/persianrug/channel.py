@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from persianrug._support import checks
+from persianrug._support.arrays import as_tensor
+from persianrug._support.devices import generator_on
 from persianrug.rounding import MOST_BITS, Quantiser, code_quantiser, normal_quantiser
 
 _ONE = np.ones(1)
@@ -77,8 +79,14 @@ class Channel:
             Of an entry, on average.
         relative, weights : arrays (k,)
             Energies of vectors relative to the mean energy, and the vectors' shares; by default all have the same.
+
+        Raises
+        ------
+        ValueError
+            If the variance is negative or not finite.
         """
-        if variance <= 0:
+        variance = checks.not_negative("variance", variance)
+        if variance == 0:
             return self
         levels = None
         if self.bits is not None:
@@ -125,6 +133,7 @@ class Channel:
         ValueError
             If none do.
         """
+        n_dense = checks.integer("n_dense", n_dense, 1)
         kept = n_dense - round(self.erasures * n_dense)
         if kept < 1:
             raise ValueError(
@@ -148,11 +157,20 @@ class Channel:
             The code of the mean.
         seed : int or torch.Generator
             Of the noise, and of which entries go missing.
+
+        Raises
+        ------
+        ValueError
+            If z or centre are no dense tensors of float32 or float64, do not fit each other, or hold what is not
+            finite where a number is due, or the seed is out of its range.
         """
-        if isinstance(seed, torch.Generator):
-            generator = seed
-        else:
-            generator = torch.Generator(z.device).manual_seed(checks.seed(seed))
+        if not isinstance(z, Tensor) or as_tensor("z", z).ndim != 2:
+            raise ValueError(f"z is {checks.shown(z)}; allowed: a tensor (batch, n_dense)")
+        if not isinstance(centre, Tensor):
+            centre = checks.finite("centre", centre, "a finite number, or a tensor (1, n_dense)")
+        elif as_tensor("centre", centre).shape not in ((), (1, z.shape[1]), z.shape):
+            raise ValueError(f"centre has shape {tuple(centre.shape)}; allowed: {(1, z.shape[1])}, as z")
+        generator = generator_on(z.device, seed)
         z = z.clone()
         if self.noise:
             z.add_(torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device), alpha=self.noise)

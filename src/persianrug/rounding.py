@@ -82,8 +82,7 @@ class Quantiser:
         checks.integer("bits", self.bits, 1, MOST_BITS)
         for name in ("cell", "step", "variance"):
             checks.positive(name, getattr(self, name))
-        if not isinstance(self.dithered, bool):
-            raise ValueError(f"dithered is {self.dithered!r}; allowed: True, False")
+        checks.flag("dithered", self.dithered)
 
     @classmethod
     def from_recipe(cls, recipe: dict[str, Any]) -> Quantiser:

@@ -105,7 +105,7 @@ class TestRun:
     def test_says_what_failed(self, run, tmp_path):
         result = run("sweep", "run", *SMALL, "--source", "uniform,gaussian", "--method", "linear,relu",
                           "--seed", "0,1,2", "--name", "some [bold]")  # fmt: skip
-        assert (result.returncode, result.stderr) == (0, "")
+        assert (result.returncode, result.stderr) == (1, "")
         assert result.stdout.splitlines() == [
             "runs.sqlite: sweep some [bold], 18 runs done",
             "6 runs failed: `persianrug sweep status` says why, --retry tries again",

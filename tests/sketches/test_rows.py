@@ -287,7 +287,7 @@ class TestOtherPaths:
 
     @pytest.mark.parametrize("suffix", KINDS)
     def test_other_content(self, suffix, tmp_path):
-        for content in (b"", b"hello", bytes(1000), pickle.dumps(ROWS), os.urandom(300)):
+        for content in (b"", b"hello", bytes(1000), pickle.dumps(ROWS), np.random.default_rng(0).bytes(300)):
             (tmp_path / f"x{suffix}").write_bytes(content)
             refused(tmp_path / f"x{suffix}", "cannot be read")
 

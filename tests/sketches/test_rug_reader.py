@@ -160,6 +160,14 @@ def opened(tmp_path_factory):
         yield reader, np.asarray(codes)
 
 
+def test_seeds_of_earlier_versions_may_be_of_any_size(tmp_path):
+    sketch = pr.Sketch(SOURCE, pr.Rug.stored(N, K, 2**70))
+    codes = codes_of(sketch)
+    with pr.RugReader(written(tmp_path / "a.rug", codes, sketch)) as reader:
+        assert reader.sketch == sketch
+        assert np.array_equal(sketch.decode(codes), reader.sketch.decode(reader[:]))
+
+
 class TestRandomAccess:
     @given(data=st.data())
     def test_as_of_an_array(self, opened, data):

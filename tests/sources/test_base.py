@@ -219,7 +219,7 @@ class TestArrays:
               for bad in ([0.0, -11.0], [0.0, 2e4], [0.0, np.nan], [0.0, np.inf], -11.0)],
             *[(pr.SparseGaussian, "loc", bad, "loc is .*; allowed: ")
               for bad in ([0.0, -2e4], [0.0, 2e4], [0.0, np.nan], 2e4)],
-            *[(kind, name, bad, f"{name} has shape .*; allowed: a number, or an array")
+            *[(kind, name, bad, f"{name} (has shape|is) .*; allowed: a number, or an array")
               for kind, name in [(pr.SparseUniform, "p"), (pr.SparseConstant, "scale"), (pr.SparseGaussian, "loc")]
               for bad in (np.full((2, 2), 0.1), np.full(1, 0.1), [], ["x", 0.1])],
             (pr.SparseUniform, "scale", np.ones(4), "has 5 of p, 4 of scale; allowed"),

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from persianrug._support import checks
+
 Array = TypeVar("Array", torch.Tensor, np.ndarray)
 
 # A chunk of rows this large stays in a core's second-level cache between the passes over it. At 1024 x 8192
@@ -23,8 +25,10 @@ def as_tensor(name: str, array: torch.Tensor | np.ndarray, last: int | None = No
     Raises
     ------
     ValueError
-        If it is neither a tensor nor an array, has another dtype, or another length.
+        If it is neither a dense tensor nor an array without a mask, has another dtype, or another length.
     """
+    if isinstance(array, np.ndarray | torch.Tensor):
+        checks.real(name, array, here=False)
     if isinstance(array, np.ndarray):
         native = array.dtype.newbyteorder("=")
         if native not in (np.float32, np.float64):
@@ -45,9 +49,18 @@ def as_tensor(name: str, array: torch.Tensor | np.ndarray, last: int | None = No
     return tensor
 
 
+def plain(array: Any) -> Any:
+    """A tensor as a NumPy array, in float32 where NumPy has not its type; everything else as it is."""
+    if not isinstance(array, torch.Tensor):
+        return array
+    tensor = array.detach().cpu().resolve_neg()
+    narrow = tensor.is_floating_point() and tensor.dtype != torch.float64
+    return (tensor.float() if narrow else tensor).numpy()
+
+
 def like(original: Array, tensor: torch.Tensor) -> Array:
     """Return `tensor` as the kind of array that `original` is."""
-    return tensor.numpy() if isinstance(original, np.ndarray) else tensor
+    return tensor.detach().numpy() if isinstance(original, np.ndarray) else tensor
 
 
 def bounded(name: str, tensor: torch.Tensor, most: float, *, missing: bool = False) -> tuple[float, float]:

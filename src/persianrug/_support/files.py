@@ -13,6 +13,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from persianrug._support import checks
+
 
 def check_writable(path: str | os.PathLike[str]) -> Path:
     """Return the path of a file that can be written, before any work is done for it.
@@ -22,7 +24,7 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
     ValueError
         If its folder is missing or not writable, or it exists and is no regular file.
     """
-    target = Path(path)
+    target = Path(checks.path("path", path))
     if target.exists() and not target.is_file():
         raise ValueError(f"output {path} is not a regular file; allowed: a new or an existing file")
     # Behind a symbolic link, so that the link stays one.
@@ -103,7 +105,7 @@ def untrusted(what: str, path: str | os.PathLike[str], kinds: dict[str, str]) ->
     ValueError
         If the file has another ending, is no regular file, or anything is raised while it is read.
     """
-    target = Path(path)
+    target = Path(checks.path("path", path))
     suffix = target.suffix.lower()
     if suffix not in kinds:
         raise ValueError(f"{what} file {path} ends in {suffix or 'nothing'}; allowed: {', '.join(kinds)}")

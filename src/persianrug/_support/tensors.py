@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from persianrug._support import checks
 from persianrug._support.files import write_whole
 
 
@@ -54,7 +55,7 @@ def read_tensors(
     ValueError
         If the file is missing, cannot be read, is damaged, or is of another format or version.
     """
-    if not Path(path).is_file():
+    if not Path(checks.path("path", path)).is_file():
         raise ValueError(f"{name} file {path} is missing; allowed: {allowed}")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
@@ -78,7 +79,11 @@ def read_tensors(
 
 
 def stored_kind(path: str | os.PathLike[str]) -> str | None:
-    """The kind that a file of `write_tensors` says it is of, None where it cannot be read or says none."""
+    """The kind that a file of `write_tensors` says it is of, None where it cannot be read or says none.
+
+    ValueError if the path is none.
+    """
+    checks.path("path", path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             return (file.metadata() or {}).get("format")

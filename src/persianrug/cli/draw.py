@@ -44,6 +44,7 @@ def weave(
         options.refuse(given, "--model", "the model has its own")
     ratio = checks.probability("ratio", 0.25 if ratio is None else ratio)
 
+    from persianrug._support.tensors import stored_kind
     from persianrug.autoencoder import Autoencoder
     from persianrug.encoders import Rug
     from persianrug.figures.weave import MOST_FEATURES
@@ -51,6 +52,11 @@ def weave(
 
     encoder: Encoder
     if model is not None:
+        if stored_kind(model) == "persianrug.network":
+            raise ValueError(
+                f"--model is {model}, a network; allowed: an autoencoder, as `solve --save` writes one; "
+                "`persianrug symmetry` describes the weights of networks"
+            )
         encoder = Autoencoder.load(model).encoder
     else:
         n_sparse = checks.integer("n_sparse", 512 if n_sparse is None else n_sparse, 2, MOST_FEATURES)

@@ -68,6 +68,8 @@ def run(
 ) -> None:
     """Run a grid, or go on with it where it was stopped. Several of these may share a store.
 
+    It ends with exit code 1 if runs of the grid have failed.
+
     Example: persianrug sweep run --p 0.01,0.045 --ratio 0.1:0.5:5 --method relu,bayes --jobs 2
     """
     lists: dict[str, tuple[str | None, type]] = {
@@ -91,11 +93,16 @@ def run(
     report = {"sweep": sweep.name, "digest": sweep.digest, **counts}
     if as_json:
         typer.echo(json.dumps(report))
-        return
-    console = make_console()
-    console.print(f"{escape(_shown(store))}: sweep {escape(sweep.name)}, {counts['done']} runs done")
+    else:
+        console = make_console()
+        console.print(f"{escape(_shown(store))}: sweep {escape(sweep.name)}, {counts['done']} runs done")
+        if counts["failed"]:
+            console.print(
+                f"{counts['failed']} runs failed: `persianrug sweep status` says why, --retry tries again"
+            )
     if counts["failed"]:
-        console.print(f"{counts['failed']} runs failed: `persianrug sweep status` says why, --retry tries again")
+        # Scripts and batch systems see it too.
+        raise typer.Exit(1)
 
 
 @app.command("status")

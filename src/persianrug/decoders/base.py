@@ -192,9 +192,9 @@ class Elementwise(Decoder):
         self._check_sides(source)
         if source.n_sparse is not None:
             raise ValueError(f"source {source.name} has features that differ; allowed here: alike ones, see adapt")
-        levels = np.atleast_1d(np.asarray(sigma, dtype=np.float64))
-        if not np.isfinite(levels).all() or (levels < 0).any():
-            raise ValueError(f"sigma is {levels}; allowed: finite numbers >= 0")
+        levels = np.atleast_1d(checks.levels("sigma", sigma))
+        if levels.ndim > 1:
+            raise ValueError(f"sigma has shape {levels.shape}; allowed: a number, or an array (k,)")
         return levels
 
 

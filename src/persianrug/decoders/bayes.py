@@ -40,7 +40,7 @@ class Bayes(Elementwise):
 
     def __post_init__(self) -> None:
         if not isinstance(self.source, Source):
-            raise ValueError(f"source is {self.source!r}; allowed: a Source")
+            raise ValueError(f"source is {checks.shown(self.source)}; allowed: a Source")
         object.__setattr__(self, "sigma", checks.each("sigma", self.sigma, checks.not_negative))
 
     def tune(self, source: Source, sigma: ArrayLike) -> Bayes:
@@ -58,7 +58,7 @@ class Bayes(Elementwise):
         Over y = x + s z, with m' and v' the posterior's mean and variance at the true s, E[v'(y) + (m'(y) -
         x_hat)^2].
         """
-        sigma = np.maximum(np.asarray(sigma, dtype=np.float64), self._least)
+        sigma = np.maximum(checks.levels("sigma", sigma), self._least)
         on, off, _, _ = source.mismatch(sigma, np.asarray(self._noise), self.source)
         return source.p * on + (1 - source.p) * off
 

@@ -49,7 +49,7 @@ class JumpReLU(Elementwise):
         return _best(source, tuple(self._checked(source, sigma)))
 
     def risk(self, source: Source, sigma: ArrayLike) -> Floats:
-        return risk_above(source, self.gain, self.bias, self.threshold, sigma)
+        return risk_above(source, self.gain, self.bias, self.threshold, checks.levels("sigma", sigma))
 
     def apply_(self, y: Float[Tensor, "*batch n_sparse"]) -> Float[Tensor, "*batch n_sparse"]:
         below = y <= place(self.threshold, y)
@@ -98,7 +98,8 @@ class Gated(JumpReLU):
         # The magnitude opens at -bias / gain; the output is zero below the higher of the two.
         with np.errstate(divide="ignore", invalid="ignore"):
             opening = np.where(np.greater(gain, 0), np.divide(-bias, gain), np.where(bias > 0, -np.inf, np.inf))
-        return risk_above(source, gain, bias, np.clip(np.maximum(gate, opening), -1e100, 1e100), sigma)
+        threshold = np.clip(np.maximum(gate, opening), -1e100, 1e100)
+        return risk_above(source, gain, bias, threshold, checks.levels("sigma", sigma))
 
     def apply_(self, y: Float[Tensor, "*batch n_sparse"]) -> Float[Tensor, "*batch n_sparse"]:
         below = y <= place(self.threshold, y)

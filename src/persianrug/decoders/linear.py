@@ -9,6 +9,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from persianrug._support import checks
 from persianrug._support.arrays import place
 from persianrug.channel import Channel
 from persianrug.decoders.base import CLEAR, Elementwise, noise_levels, number, signed
@@ -41,7 +42,7 @@ class Linear(Elementwise):
         return _least_squares(source, noise_levels(source, encoder, channel) ** 2)
 
     def risk(self, source: Source, sigma: ArrayLike) -> NDArray[np.float64]:
-        sigma = np.asarray(sigma, dtype=np.float64)
+        sigma = checks.levels("sigma", sigma)
         shift = (self.gain - 1) * source.mean + self.bias
         return (1 - self.gain) ** 2 * source.variance + self.gain**2 * sigma**2 + shift**2
 

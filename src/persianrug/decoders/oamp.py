@@ -89,7 +89,7 @@ class OAMP(Decoder):
 
     def __post_init__(self) -> None:
         if not isinstance(self.source, Source):
-            raise ValueError(f"source is {self.source!r}; allowed: a Source")
+            raise ValueError(f"source is {checks.shown(self.source)}; allowed: a Source")
         object.__setattr__(self, "iterations", checks.integer("iterations", self.iterations, 1))
         object.__setattr__(self, "damping", checks.probability("damping", self.damping))
         object.__setattr__(self, "tolerance", checks.positive("tolerance", self.tolerance))

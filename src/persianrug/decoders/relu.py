@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr
 from torch import Tensor
 
+from persianrug._support import checks
 from persianrug._support.arrays import place
 from persianrug._support.quadrature import normal_pdf, rectified_first, rectified_second, standardised
 from persianrug.channel import Channel
@@ -91,8 +92,7 @@ class ReLU(Elementwise):
 
             L = p E_u E_z (u - max(gain u + bias + s z, 0))^2 + (1 - p) R2(bias, s).
         """
-        sigma = np.asarray(sigma, dtype=np.float64)
-        return _risk(source, np.array(self.gain), np.array(self.bias), sigma)
+        return _risk(source, np.array(self.gain), np.array(self.bias), checks.levels("sigma", sigma))
 
     def apply_(self, y: Float[Tensor, "*batch n_sparse"]) -> Float[Tensor, "*batch n_sparse"]:
         return y.mul_(place(self.gain, y)).add_(place(self.bias, y)).relu_()

@@ -50,7 +50,7 @@ class SoftThreshold(Elementwise):
         risk = p E_u [u^2 P(|y| <= t) + E[(u - gain (y - t))^2; y > t] + E[(u - gain (y + t))^2; y < -t]]
                + (1 - p) 2 gain^2 R2(-t, sigma),  R2(m, s) = E max(m + s z, 0)^2.
         """
-        return _risk(source, np.array(self.gain), np.array(self.threshold), np.asarray(sigma, dtype=np.float64))
+        return _risk(source, np.array(self.gain), np.array(self.threshold), checks.levels("sigma", sigma))
 
     def apply_(self, y: Float[Tensor, "*batch n_sparse"]) -> Float[Tensor, "*batch n_sparse"]:
         threshold = place(self.threshold, y)

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from persianrug._support import checks
 from persianrug._support.arrays import Array, as_tensor, bounded, like, map_rows
+from persianrug._support.devices import known_dtype
 from persianrug.channel import Channel
 from persianrug.sources import Each
 
@@ -183,6 +184,9 @@ class Encoder(ABC):
         ValueError
             As in `encode`.
         """
+        mean = checks.each("mean", mean, checks.finite)
+        if np.ndim(mean) and len(mean) != self.n_sparse:
+            raise ValueError(f"mean has {len(mean)} numbers; allowed: one, or {self.n_sparse}")
         tensor = as_tensor("z", z, self.n_dense)
         return like(z, self._read(self.estimator(mean, tensor), tensor))
 
@@ -215,19 +219,21 @@ class Encoder(ABC):
 
     def W_in(self, dtype: torch.dtype = torch.float64) -> Float[Tensor, "n_dense n_sparse"]:
         """The encoder's matrix; it takes n_dense n_sparse numbers of memory."""
-        return self._forward(torch.eye(self.n_sparse, dtype=dtype)).T.contiguous()
+        return self._forward(torch.eye(self.n_sparse, dtype=known_dtype(dtype))).T.contiguous()
 
     def W_out(self, dtype: torch.dtype = torch.float64) -> Float[Tensor, "n_sparse n_dense"]:
         """The readout's matrix; it takes n_dense n_sparse numbers of memory."""
-        return self._readout(torch.eye(self.n_dense, dtype=dtype)).T.contiguous()
+        return self._readout(torch.eye(self.n_dense, dtype=known_dtype(dtype))).T.contiguous()
 
     def W(self, dtype: torch.dtype = torch.float64) -> Float[Tensor, "n_sparse n_sparse"]:
         """The product W_out W_in, whose diagonal is 1; it takes n_sparse^2 numbers of memory."""
         return self.W_rows(0, self.n_sparse, dtype)
 
     def W_rows(self, start: int, stop: int, dtype: torch.dtype = torch.float64) -> Float[Tensor, "rows n_sparse"]:
-        """Rows start to stop of W."""
-        unit = torch.zeros(stop - start, self.n_sparse, dtype=dtype)
+        """Rows start to stop of W; ValueError unless 0 <= start <= stop <= n_sparse."""
+        start = checks.integer("start", start, 0, self.n_sparse)
+        stop = checks.integer("stop", stop, start, self.n_sparse)
+        unit = torch.zeros(stop - start, self.n_sparse, dtype=known_dtype(dtype))
         unit[torch.arange(stop - start), torch.arange(start, stop)] = 1
         return self._W_transposed(unit)
 

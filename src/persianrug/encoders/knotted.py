@@ -55,7 +55,7 @@ class KnottedRug(Encoder):
         self.n_dense = checks.integer("n_dense", n_dense, 1, channels)
         # A single channel has nothing to be mixed with.
         self.rug = Rug(channels, n_dense, seed, signs) if channels > 1 else None
-        self.channels, self.seed, self.signs = channels, checks.seed(seed), signs
+        self.channels, self.seed, self.signs = channels, checks.seed(seed), checks.flag("signs", signs)
 
     @classmethod
     def weave(cls, knot: Knot, n_sparse: int, n_dense: int, seed: int = 0, signs: bool = True) -> KnottedRug:
@@ -71,7 +71,7 @@ class KnottedRug(Encoder):
             If an argument is out of its range.
         """
         if not isinstance(knot, Knot):
-            raise ValueError(f"knot is {knot!r}; allowed: a Knot")
+            raise ValueError(f"knot is {checks.shown(knot)}; allowed: a Knot")
         n_sparse = checks.integer("n_sparse", n_sparse, 2, MOST_SPARSE)
         n_dense = checks.integer("n_dense", n_dense, 1, n_sparse)
         k, d = knot.features, knot.channels
@@ -115,12 +115,16 @@ class KnottedRug(Encoder):
     def stored(
         cls, knots: list[dict[str, Any]], n_dense: int, seed: int, signs: bool, **tensors: Tensor
     ) -> KnottedRug:
-        """The rug of a recipe and its tensors."""
+        """The rug of a recipe, whose seed may be of any size, and its tensors."""
         parts = []
         for index, knot in enumerate(knots):
             matrices = (tensors.pop(f"{part}.{index}").double().numpy() for part in ("matrix", "readout"))
             parts.append((Knot(str(knot["name"]), *matrices), knot["count"]))
-        return cls(parts, n_dense, seed, signs)
+        rug = cls(parts, n_dense, 0, signs)
+        rug.seed = checks.stored_seed(seed)
+        if rug.rug is not None:
+            rug.rug = Rug.stored(rug.channels, rug.n_dense, rug.seed, rug.signs)
+        return rug
 
     # What the laws ask for.
 

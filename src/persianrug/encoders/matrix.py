@@ -122,6 +122,13 @@ class Gaussian(Matrix):
         self.n_dense = checks.integer("n_dense", n_dense, 1, self.n_sparse)
         self.seed = checks.seed(seed)
 
+    @classmethod
+    def stored(cls, n_sparse: int, n_dense: int, seed: int = 0) -> Gaussian:
+        """The encoder of a recipe, whose seed may be of any size."""
+        encoder = cls(n_sparse, n_dense)
+        encoder.seed = checks.stored_seed(seed)
+        return encoder
+
     def __repr__(self) -> str:
         return f"Gaussian(n_sparse={self.n_sparse}, n_dense={self.n_dense}, seed={self.seed})"
 
@@ -165,12 +172,23 @@ class Dense(Matrix):
     name = "dense"
 
     def __init__(self, W_in: Tensor | NDArray[Any], W_out: Tensor | NDArray[Any] | None = None) -> None:
+        self._take(W_in, W_out, narrow=True)
+
+    @classmethod
+    def stored(cls, W_in: Tensor, W_out: Tensor) -> Dense:
+        """The encoder of stored tensors. Earlier versions took n_dense above n_sparse too."""
+        encoder = cls.__new__(cls)
+        encoder._take(W_in, W_out, narrow=False)
+        return encoder
+
+    def _take(self, W_in: Tensor | NDArray[Any], W_out: Tensor | NDArray[Any] | None, *, narrow: bool) -> None:
         encoder = as_tensor("W_in", W_in).detach().clone()
         if encoder.ndim != 2 or encoder.shape[1] < 2 or not encoder.shape[0] >= 1:
             raise ValueError(
                 f"W_in has shape {tuple(encoder.shape)}; allowed: (n_dense, n_sparse) with n_sparse >= 2"
             )
-        checks.bottleneck(encoder.shape)
+        if narrow:
+            checks.bottleneck(encoder.shape)
         decoder = encoder.T if W_out is None else as_tensor("W_out", W_out).detach()
         if decoder.shape != encoder.T.shape:
             raise ValueError(f"W_out has shape {tuple(decoder.shape)}; allowed: {tuple(encoder.T.shape)}, as W_in")

@@ -21,8 +21,7 @@ def from_recipe(recipe: dict[str, Any], tensors: dict[str, Tensor]) -> Encoder:
     ValueError
         If the recipe names no encoder known here, or its arguments or tensors are not what that one takes.
     """
-    makers: dict[str, Any] = {maker.name: maker for maker in (Rug, Gaussian, Dense)}
-    makers[KnottedRug.name] = KnottedRug.stored
+    makers: dict[str, Any] = {maker.name: maker.stored for maker in (Rug, Gaussian, Dense, KnottedRug)}
     name = checks.one_of("encoder", recipe.get("name", ""), makers)
     arguments = {key: value for key, value in recipe.items() if key != "name"}
     try:

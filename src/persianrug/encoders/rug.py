@@ -54,13 +54,13 @@ class Rug(Encoder):
         self, n_sparse: int, n_dense: int, seed: int = 0, signs: bool = True, knot: object = None
     ) -> None:
         if knot is not None:
-            raise ValueError(f"knot is {knot!r}; allowed: KnottedRug.weave(knot, n_sparse, n_dense, ...)")
+            raise ValueError(
+                f"knot is {checks.shown(knot)}; allowed: KnottedRug.weave(knot, n_sparse, n_dense, ...)"
+            )
         self.n_sparse = checks.integer("n_sparse", n_sparse, 2, MOST_SPARSE)
         self.n_dense = checks.integer("n_dense", n_dense, 1, self.n_sparse)
         self.seed = checks.seed(seed)
-        if not isinstance(signs, bool):
-            raise ValueError(f"signs is {signs!r}; allowed: True, False")
-        self.signs = signs
+        self.signs = checks.flag("signs", signs)
         self._placed: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
 
     @classmethod
@@ -81,6 +81,13 @@ class Rug(Encoder):
                 f"allowed: more than {0.5 / n_sparse:.3g}"
             )
         return cls(n_sparse, n_dense, seed, signs, knot)
+
+    @classmethod
+    def stored(cls, n_sparse: int, n_dense: int, seed: int = 0, signs: bool = True) -> Rug:
+        """The rug of a recipe, whose seed may be of any size."""
+        rug = cls(n_sparse, n_dense, 0, signs)
+        rug.seed = checks.stored_seed(seed)
+        return rug
 
     def __repr__(self) -> str:
         flips = "" if self.signs else ", signs=False"
@@ -216,14 +223,14 @@ def noise_level(variance: float, ratio: float) -> float:
 
     Parameters
     ----------
-    variance : float
+    variance : float >= 0
         Variance v of a feature.
     ratio : float in (0, 1]
 
     Raises
     ------
     ValueError
-        If ratio is outside (0, 1].
+        If ratio is outside (0, 1], or the variance negative.
     """
-    ratio = checks.probability("ratio", ratio)
+    variance, ratio = checks.not_negative("variance", variance), checks.probability("ratio", ratio)
     return math.sqrt(variance * (1 - ratio) / ratio)

@@ -102,10 +102,10 @@ class SketchState:
     ) -> None:
         if process_group is not None and not isinstance(process_group, dist.ProcessGroup):
             raise ValueError(
-                f"process_group is {process_group!r}; allowed: a torch.distributed.ProcessGroup, None"
+                f"process_group is {checks.shown(process_group)}; allowed: a torch.distributed.ProcessGroup, None"
             )
-        if code_dtype not in _CODES:
-            raise ValueError(f"code_dtype is {code_dtype}; allowed: {', '.join(map(str, _CODES))}")
+        if not isinstance(code_dtype, torch.dtype) or code_dtype not in _CODES:
+            raise ValueError(f"code_dtype is {checks.shown(code_dtype)}; allowed: {', '.join(map(str, _CODES))}")
         most = code_dtype.itemsize / 4
         allowed = f"a number > 0 and < {most:g} with codes of {code_dtype}"
         if not 0 < checks.finite("ratio", ratio, allowed) < most:
@@ -227,7 +227,8 @@ def plan(size: int, ratio: float, code_dtype: torch.dtype, workers: int, seed: i
     tolerance = torch.finfo(code_dtype).eps ** 2 / 4
     # Of codes whose entries have the mean square 1, as the rug has orthonormal rows.
     decoder = OAMP(SparseGaussian(p, p**-0.5), iterations=30, tolerance=tolerance)
-    return BucketSketch(size, Rug(n_sparse, n_dense, seed), kept, decoder)
+    # The seed of a state that was pickled may be of any size.
+    return BucketSketch(size, Rug.stored(n_sparse, n_dense, seed), kept, decoder)
 
 
 @functools.lru_cache(maxsize=64)

@@ -27,18 +27,23 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from zarr.abc.codec import (
-    ArrayBytesCodec,
-    ArrayBytesCodecPartialDecodeMixin,
-    ArrayBytesCodecPartialEncodeMixin,
-)
-from zarr.registry import register_codec
 
 from persianrug._support import checks
+from persianrug._support.extras import installing
 from persianrug._support.json import pack, unpack
 from persianrug.sketches.codes import Codes, Mixture, digest
 from persianrug.sketches.rug_layout import Layout
 from persianrug.sketches.sketch import Sketch
+
+try:
+    from zarr.abc.codec import (
+        ArrayBytesCodec,
+        ArrayBytesCodecPartialDecodeMixin,
+        ArrayBytesCodecPartialEncodeMixin,
+    )
+    from zarr.registry import register_codec
+except ImportError:
+    raise ImportError(f"zarr is not installed; allowed: {installing('zarr')}") from None
 
 if TYPE_CHECKING:
     # Of Zarr's own modules, which are no part of its interface.

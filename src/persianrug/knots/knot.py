@@ -134,7 +134,8 @@ class Knot(Parts):
         return loss
 
     def fits(self, ratio: float) -> bool:
-        """Whether its channels are as many as the dimensions that the ratio gives its features, or more."""
+        """Whether its channels are as many as the dimensions a ratio in (0, 1] gives its features, or more."""
+        ratio = checks.probability("ratio", ratio)
         return self.channels >= ratio * self.features - 1e-9
 
     def noise(self, source: Source, ratio: float, channel: Channel = _CLEAR) -> float:
@@ -184,13 +185,11 @@ class Knot(Parts):
 
 
 def _matrix(name: str, value: ArrayLike) -> Floats:
-    try:
-        matrix = np.array(value)
-        matrix = matrix.astype(np.float64) if np.isrealobj(matrix) else np.empty(0)
-    except (TypeError, ValueError, RuntimeError):
-        matrix = np.empty(0)
+    matrix = checks.array(name, value, "a matrix of finite numbers")
     if matrix.ndim != 2 or not np.isfinite(matrix).all():
-        raise ValueError(f"{name} has shape {np.shape(value)}; allowed: a matrix of finite numbers")
+        raise ValueError(
+            f"{name} has shape {matrix.shape}, or NaN or infinity; allowed: a matrix of finite numbers"
+        )
     if matrix.size and not checks.SMALLEST <= np.abs(matrix).max() <= checks.LARGEST:
         allowed = f"from {checks.SMALLEST:g} to {checks.LARGEST:g}"
         raise ValueError(f"{name} has entries up to {np.abs(matrix).max():g}; allowed: {allowed}")

@@ -89,7 +89,8 @@ def library() -> list[Found]:
 
 
 def nearest(p: float, ratio: float) -> list[Found]:
-    """The knots found at the nearest points of the grid, nearest first."""
+    """The knots found at the nearest points of the grid, nearest first; ValueError unless both are in (0, 1]."""
+    p, ratio = checks.rate("p", p), checks.probability("ratio", ratio)
 
     def distance(one: Found) -> float:
         return math.log(one.p / p) ** 2 + math.log(one.ratio / ratio) ** 2

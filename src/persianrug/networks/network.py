@@ -146,13 +146,18 @@ class Network(Parts):
     recipe: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        self._check(narrow=True)
+
+    def _check(self, *, narrow: bool) -> None:
+        """ValueError as in the class; n_dense is at most n_sparse where it has to be `narrow`."""
         checks.one_of("activation", self.activation, ACTIVATIONS)
         for name, tensor in self.tensors().items():
             if not isinstance(tensor, Tensor):
                 raise ValueError(f"{name} is a {type(tensor).__name__}; allowed: a torch.Tensor")
         if as_tensor("W_in", self.W_in).ndim != 2 or not self.W_in.numel():
             raise ValueError(f"W_in has shape {tuple(self.W_in.shape)}; allowed: (n_dense, n_sparse)")
-        checks.bottleneck(self.W_in.shape)
+        if narrow:
+            checks.bottleneck(self.W_in.shape)
         n_dense, n = self.W_in.shape
         shapes = {"W_in": (n_dense, n), "W_out": (n, n_dense)}
         for name, tensor in self.tensors().items():
@@ -215,7 +220,7 @@ class Network(Parts):
         samples : int >= 2
             Number of vectors, by default 16384, or 2^23 / n_sparse where that is less.
         seed : int >= 0
-        importance : float or array (n_sparse,)
+        importance : float or array (n_sparse,), >= 0
             What the squared error of every feature is multiplied by.
 
         Returns
@@ -232,7 +237,10 @@ class Network(Parts):
             samples = max(min(_SAMPLES, _ENTRIES // self.n_sparse), 2)
         samples = checks.integer("samples", samples, 2, checks.MOST_SAMPLES)
         generator = torch.Generator(self.W_in.device).manual_seed(checks.seed(seed))
-        weights = torch.as_tensor(np.array(importance), dtype=self.W_in.dtype, device=self.W_in.device)
+        factors = checks.levels("importance", importance)
+        if factors.shape not in ((), (self.n_sparse,)):
+            raise ValueError(f"importance has shape {factors.shape}; allowed: a number, or ({self.n_sparse},)")
+        weights = torch.from_numpy(factors).to(dtype=self.W_in.dtype, device=self.W_in.device)
         losses = []
         step = max(1, _BATCH_ENTRIES // self.n_sparse)
         for start in range(0, samples, step):
@@ -275,7 +283,8 @@ class Network(Parts):
             )
         mean = torch.from_numpy(np.array(np.broadcast_to(source.mean, self.n_sparse)))
         bias = self.bias.double().cpu() + W_out @ (W_in @ mean) - gain * mean
-        encoder = Dense(self.W_in.cpu(), (W_out / gain[:, None]).to(self.W_in.dtype))
+        # What was loaded may have n_dense above n_sparse.
+        encoder = Dense.stored(self.W_in.cpu(), (W_out / gain[:, None]).to(self.W_in.dtype))
         return Autoencoder(encoder, decoder(gain.numpy(), bias.numpy()), source.mean)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -302,7 +311,16 @@ class Network(Parts):
         try:
             layers = range(sum(name.endswith("weight") for name in tensors))
             hidden = tuple((tensors[f"hidden.{k}.weight"], tensors[f"hidden.{k}.bias"]) for k in layers)
-            return cls(tensors["W_in"], tensors["W_out"], tensors["bias"], hidden, **config)
+            parts = {name: tensors[name] for name in ("W_in", "W_out", "bias")}
+            parts |= {name: config[name] for name in ("activation", "residual", "recipe")}
+            if unknown := sorted(config.keys() - parts.keys()):
+                raise ValueError(f"its config has {', '.join(unknown)}")
+            network = object.__new__(cls)
+            for name, part in {**parts, "hidden": hidden}.items():
+                object.__setattr__(network, name, part)
+            # Earlier versions took n_dense above n_sparse too.
+            network._check(narrow=False)
+            return network
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"network file {path} holds no network of this version: {error}; allowed: a file written by save"

@@ -195,7 +195,7 @@ def measure_symmetry(
     samples = checks.integer("samples", samples, 8, _MOST_SAMPLES)
     seed = checks.seed(seed)
     if not isinstance(source, Source):
-        raise ValueError(f"source is {source!r}; allowed: a Source")
+        raise ValueError(f"source is {checks.shown(source)}; allowed: a Source")
     if source.n_sparse is not None:
         raise ValueError(f"source {source.name} has features that differ; allowed here: alike ones")
     rows = _rows(weights_out, weights_in)

@@ -104,8 +104,7 @@ class Training:
         if self.source.n_sparse is not None:
             raise ValueError(f"source {self.source.name} has features that differ; allowed here: alike ones")
         for name in ("tied", "bias", "residual"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed: True, False")
+            object.__setattr__(self, name, checks.flag(name, getattr(self, name)))
         if self.learning_rate is None:
             object.__setattr__(self, "learning_rate", _RATE * min(1.0, _RATE_FEATURES / self.n_sparse))
         for name in ("learning_rate", "epsilon"):

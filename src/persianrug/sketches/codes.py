@@ -18,6 +18,7 @@ from torch import Tensor
 from persianrug._support import checks
 from persianrug._support.arrays import as_tensor
 from persianrug.encoders.base import Encoder
+from persianrug.rounding import MOST_BITS
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,11 @@ class Mixture:
     noise: float = 0.0
 
     def __post_init__(self) -> None:
-        checks.integer("terms", self.terms, 1)
-        checks.finite("weight", self.weight)
-        checks.positive("power", self.power)
-        checks.not_negative("noise", self.noise)
-        if not isinstance(self.signed, bool):
-            raise ValueError(f"signed is {self.signed!r}; allowed: True, False")
+        object.__setattr__(self, "terms", checks.integer("terms", self.terms, 1))
+        object.__setattr__(self, "weight", checks.finite("weight", self.weight))
+        object.__setattr__(self, "power", checks.positive("power", self.power))
+        object.__setattr__(self, "signed", checks.flag("signed", self.signed))
+        object.__setattr__(self, "noise", checks.not_negative("noise", self.noise))
 
     def __add__(self, other: Mixture) -> Mixture:
         return Mixture(
@@ -172,6 +172,8 @@ class Codes:
     __array_ufunc__ = None
 
     def __post_init__(self) -> None:
+        if self.bits is not None:
+            object.__setattr__(self, "bits", checks.integer("bits", self.bits, 1, MOST_BITS))
         tensor = as_tensor("values", self.values, self.encoder.n_dense)
         if tensor.ndim != 2:
             raise ValueError(
@@ -279,15 +281,22 @@ class Codes:
         ValueError
             If the mask has another shape, or the share is out of its range.
         """
-        if np.ndim(entries) == 0:
+        if not isinstance(entries, list | tuple) and getattr(entries, "shape", ()) == ():
             share = checks.finite("entries", entries, "a number in [0, 1]")  # type: ignore[arg-type]
             if not 0 <= share <= 1:
-                raise ValueError(f"entries is {entries!r}; allowed: a number in [0, 1], or a mask")
+                raise ValueError(f"entries is {checks.shown(entries)}; allowed: a number in [0, 1], or a mask")
             keys = np.random.default_rng(checks.seed(seed)).random(self.shape)
             mask = keys.argsort(axis=1).argsort(axis=1) < round(share * self.shape[1])
         else:
-            mask = np.asarray(entries)
-            if mask.dtype != bool or mask.shape not in (self.shape, self.shape[1:]):
+            try:
+                mask = np.asanyarray(entries.cpu() if isinstance(entries, Tensor) else entries)
+            except (TypeError, ValueError, RuntimeError):
+                mask = np.empty(0, dtype=bool)
+            if (
+                isinstance(mask, np.ma.MaskedArray)
+                or mask.dtype != bool
+                or mask.shape not in (self.shape, self.shape[1:])
+            ):
                 raise ValueError(
                     f"entries has shape {mask.shape} of {mask.dtype!s}; "
                     f"allowed: bool of shape {self.shape[1:]} or {self.shape}"

@@ -10,7 +10,10 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
 
+from persianrug._support import checks
+from persianrug._support.arrays import plain
 from persianrug._support.renamed import warn_renamed
 from persianrug._support.sparse import by_rows
 from persianrug.sketches.codes import Codes
@@ -256,10 +259,13 @@ class Sketcher(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         Raises
         ------
         ValueError
-            If X has another shape.
+            If X has another shape, or holds what are no real numbers.
         """
         sketch = self.sketch_
-        values = np.asarray(X)
+        values = _dense(X)
+        checks.rows("X", values, sketch.rug.n_dense)
+        if hasattr(values, "tocsr"):
+            raise ValueError("X is a sparse matrix; allowed: an array of codes")
         values = values if values.dtype in (np.float32, np.float64) else values.astype(np.float64)
         return self.decode(sketch.codes(values))
 
@@ -282,6 +288,30 @@ class Sketcher(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         return tags
 
 
+def _dense(X: Any) -> Any:
+    """Rows as an array, in numbers that NumPy has; sparse matrices, and what is no matrix at all, as they are."""
+    if isinstance(X, Tensor):
+        checks.real("X", X)
+        return plain(X)
+    if hasattr(X, "tocsr"):
+        return X
+    try:
+        return np.asanyarray(X)
+    except ValueError:
+        raise ValueError(f"X is {checks.shown(X)}; allowed: rows of as many numbers each") from None
+
+
 def _widened(X: Any) -> Any:
-    # What scikit-learn brings into rows, it adds up before it widens.
-    return by_rows(X) if hasattr(X, "tocsr") else X
+    """Rows as scikit-learn takes them, which would drop masks, and read texts and dates as numbers."""
+    # Data frames have names of features, which are not to be lost.
+    rows = X if hasattr(X, "columns") else _dense(X)
+    kind = getattr(getattr(rows, "dtype", None), "kind", "O")
+    if kind == "c":
+        raise ValueError(f"Complex data not supported: X has dtype {rows.dtype}; allowed: real numbers")
+    # Of objects scikit-learn says itself which is no number.
+    if kind != "O":
+        checks.real("X", rows)
+    if isinstance(rows, np.matrix):
+        return np.asarray(rows)
+    # What it brings into rows, it adds up before it widens.
+    return by_rows(rows) if hasattr(rows, "tocsr") else rows

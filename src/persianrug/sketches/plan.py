@@ -159,13 +159,13 @@ class CodeSize:
         if len(sizes) != 1:
             said = " and ".join(sizes) + " are given" if sizes else "no size is given"
             raise ValueError(f"{said}; allowed: one of ratio, n_dense, target_loss")
-        if bits == "auto" and target_loss is None:
+        automatic = isinstance(bits, str) and bits == "auto"
+        if automatic and target_loss is None:
             raise ValueError("bits is 'auto'; allowed with ratio or n_dense: an integer from 1 to 16, or None")
-        if bits is not None and bits != "auto":
+        if bits is not None and not automatic:
             bits = checks.integer("bits", bits, 1, 16)  # type: ignore[arg-type]
         seed = checks.seed(seed)
-        if decoder != "auto":
-            checks.one_of("decoder", decoder, ["auto", *decoders_for(profile.source)])
+        checks.one_of("decoder", decoder, ["auto", *decoders_for(profile.source)])
         if target_loss is not None:
             target_loss = checks.positive("target_loss", target_loss)
         else:

@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 
 from persianrug import sources
 from persianrug._support import checks
-from persianrug._support.arrays import Parts
+from persianrug._support.arrays import Parts, plain
 from persianrug._support.files import write_whole
 from persianrug._support.json import pack, unpack
 from persianrug._support.renamed import warn_renamed
 from persianrug._support.sparse import by_rows
+from persianrug.encoders.base import MOST_SPARSE
 from persianrug.sketches.codes import digest
 from persianrug.sources import FeatureMoments, Source, SparseGaussian, SparseTruncatedNormal
 
@@ -196,8 +197,8 @@ class Profile(Parts):
         ValueError
             If the file cannot be read, is damaged, or is of another format or version.
         """
-        allowed = "a file that fit wrote"
-        target = Path(path)
+        allowed = "a file that fit wrote, as `persianrug fit DATA --out profile.json` does"
+        target = Path(checks.path("path", path))
         if not target.is_file():
             raise ValueError(f"profile file {path} is missing; allowed: {allowed}")
         if target.stat().st_size > _MOST_BYTES:
@@ -257,8 +258,9 @@ class ProfileFitter:
     """
 
     def __init__(self, n_sparse: int, seed: int = 0) -> None:
-        self.n_sparse = checks.integer("n_sparse", n_sparse, 2)
+        self.n_sparse = checks.integer("n_sparse", n_sparse, 2, MOST_SPARSE)
         self._keys = np.random.PCG64(checks.seed(seed))
+        n_sparse = self.n_sparse
         self._held = _Sample(n_sparse, _most(_HELD_OUT, n_sparse))
         self._others = _Sample(n_sparse, _most(_COMPONENTS_FROM, n_sparse))
         self._moments = FeatureMoments(
@@ -281,7 +283,10 @@ class ProfileFitter:
         checks.rows("rows", rows, self.n_sparse)
         if not rows.shape[0]:
             return
-        rows = by_rows(rows) if hasattr(rows, "tocsr") else np.asarray(rows)
+        rows = by_rows(rows) if hasattr(rows, "tocsr") else plain(rows)
+        if rows.dtype not in (np.float32, np.float64) or not rows.dtype.isnative:
+            # SciPy has no sparse matrices of some types.
+            rows = rows.astype(np.float64)
         # Before anything is learned: rows that are held out have no moments taken.
         entries = rows.data if hasattr(rows, "tocsr") else rows
         if entries.size and not max(-float(entries.min()), float(entries.max())) <= checks.BEYOND:

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from persianrug._support import checks
 from persianrug._support.files import untrusted
 from persianrug._support.npy import (
     check_claim,
@@ -129,7 +130,9 @@ def open_rows(path: str | os.PathLike[str], pipe: BinaryIO | None = None, layer:
         If the file cannot be read, is of another kind, truncated or damaged, or has no rows of 2 features.
     """
     if layer is not None and (pipe is not None or Path(path).suffix.lower() != ".h5ad"):
-        raise ValueError(f"layer is {layer!r}; allowed with a .h5ad file alone, and the data is {path}")
+        raise ValueError(
+            f"layer is {checks.shown(layer)}; allowed with a .h5ad file alone, and the data is {path}"
+        )
     with _reading(path, pipe is not None):
         suffix = Path(path).suffix.lower()
         if pipe is not None:

@@ -183,6 +183,8 @@ class RugWriter:
             If the codes are of another rug, sum or rounding, have entries missing where entries are rounded, or
             hold infinity or sizes that no rows up to 1e30 have; or names are none, or not as many as rows.
         """
+        if not isinstance(codes, Codes):
+            raise ValueError(f"codes is a {type(codes).__name__}; allowed: Codes, as Sketch.encode makes them")
         if (names is not None) != self.named:
             allowed = "names of its rows" if self.named else "none, since its rows have none"
             raise ValueError(f"names is {'None' if names is None else 'given'}; allowed in this file: {allowed}")

@@ -78,9 +78,8 @@ class Sketch(Parts):
                 f"decoder is 'topk'; allowed where features differ: {', '.join(_names(signed=self.source.signed))}"
             )
         if self.bits is not None:
-            checks.integer("bits", self.bits, 1, MOST_BITS)
-        if not isinstance(self.dithered, bool):
-            raise ValueError(f"dithered is {self.dithered!r}; allowed: True, False")
+            object.__setattr__(self, "bits", checks.integer("bits", self.bits, 1, MOST_BITS))
+        checks.flag("dithered", self.dithered)
 
     @cached_property
     def quantiser(self) -> Quantiser | None:
@@ -168,7 +167,7 @@ class Sketch(Parts):
             else:
                 x_hat = model.decoder.evolve(x, mean, seen)
             losses.append((x_hat - x).square().mean(dim=1))
-        return torch.cat(losses).numpy()
+        return torch.cat(losses).detach().numpy()
 
     def encode(self, rows: Any) -> Codes:
         """Codes of rows, rounded if the sketch has bits.
@@ -208,6 +207,8 @@ class Sketch(Parts):
         ValueError
             If the codes are of another rug, or hold infinity or sizes that no rows up to 1e30 have.
         """
+        if not isinstance(codes, Codes):
+            raise ValueError(f"codes is a {type(codes).__name__}; allowed: Codes, as encode and codes make them")
         if codes.digest != digest(self.rug.recipe()):
             raise ValueError(f"codes are of {codes.encoder}; allowed: of {self.rug}")
         given = as_tensor("codes", codes.values, self.rug.n_dense)
@@ -257,7 +258,9 @@ class Sketch(Parts):
             if encoder.pop("name") != Rug.name:
                 raise ValueError(f"encoder is {recipe['encoder']['name']!r}; allowed: 'rug'")
             source = sources.from_recipe(recipe["source"])
-            return cls(source, Rug(**encoder), recipe["bits"], recipe["decoder"], recipe.get("dithered", False))
+            return cls(
+                source, Rug.stored(**encoder), recipe["bits"], recipe["decoder"], recipe.get("dithered", False)
+            )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"recipe is none of a sketch: {error!r}; allowed: one that a sketch wrote") from None
 

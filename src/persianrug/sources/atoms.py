@@ -117,6 +117,9 @@ class SparseConstant(Atomic):
 class Empirical(Atomic):
     """Amplitudes that take given values with given probabilities, usually fitted to data by `Empirical.fit`.
 
+    Features are drawn independently and all alike: what is drawn has the values of data, but correlations between
+    the features of its rows are lost, and so is which feature is frequent.
+
     Parameters
     ----------
     p : float from 1e-30 to 1
@@ -143,8 +146,10 @@ class Empirical(Atomic):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "p", checks.rate("p", self.p))
-        values = np.array(self.values, dtype=np.float64)
-        weights = np.ones(values.shape) if self.weights is None else np.array(self.weights, dtype=np.float64)
+        values = checks.array("values", self.values, "one axis of at least one number")
+        weights = np.ones(values.shape)
+        if self.weights is not None:
+            weights = checks.array("weights", self.weights, "finite numbers > 0, one a value")
         if values.ndim != 1 or not len(values):
             raise ValueError(f"values has shape {values.shape}; allowed: one axis of at least one number")
         sizes = np.abs(values)
@@ -212,7 +217,9 @@ class Empirical(Atomic):
     def fit(cls, rows: object) -> Empirical:
         """Fit to data: p is the share of entries that are not 0, the amplitudes are their values.
 
-        All features are pooled. Up to 64 distinct values are kept as they are; more are merged into at
+        All features are pooled, and taken to be independent: correlations between the features of the rows are
+        lost, so that a law or a loss on samples need not be that of the rows, on which `Autoencoder.measure`
+        measures. Up to 64 distinct values are kept as they are; more are merged into at
         most 64 groups, each represented by its mean, so that the mean is kept exactly. As the source
         is discrete, its posterior at noise far below the distance between values snaps to the values.
 

@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from persianrug._support import checks
-from persianrug._support.arrays import Array, Parts, as_tensor, like, place
-from persianrug._support.devices import known_device
+from persianrug._support.arrays import Array, Parts, as_tensor, like, place, span
+from persianrug._support.devices import generator_on, known_device, known_dtype
 from persianrug.sources.posterior import Moments, narrowed
 
 Floats = NDArray[np.float64]
@@ -159,7 +159,8 @@ class Source(Parts, ABC):
         return {"name": self.name, **{part.name: getattr(self, part.name) for part in fields(self) if part.init}}
 
     def at(self, feature: int) -> Self:
-        """The source of one feature."""
+        """The source of one feature, counted from 0; ValueError if there is no such."""
+        feature = checks.integer("feature", feature, 0, None if self.n_sparse is None else self.n_sparse - 1)
         if self.n_sparse is None:
             return self
         values = {name: np.broadcast_to(getattr(self, name), self.n_sparse)[feature] for name in self._each()}
@@ -240,8 +241,9 @@ class Source(Parts, ABC):
         Raises
         ------
         ValueError
-            If the source has no scale: one that is fitted as it is to data.
+            If a factor is not positive, or the source has no scale: one that is fitted as it is to data.
         """
+        factor = checks.each("factor", factor, checks.positive)
         if np.ndim(factor) == 0 and factor == 1:
             return self
         names = [name for name in ("scale", "loc") if name in self._each()]
@@ -251,7 +253,8 @@ class Source(Parts, ABC):
         return one(self, **{name: getattr(self, name) * factor for name in names})
 
     def repeated(self, n_sparse: int) -> Source:
-        """The source with an array of p, so that it goes with decoders whose features differ."""
+        """The source with an array of p of n_sparse >= 2, so that it goes with decoders whose features differ."""
+        n_sparse = checks.integer("n_sparse", n_sparse, 2)
         one: Any = replace
         return self if self.n_sparse is not None else one(self, p=np.full(n_sparse, self.p))
 
@@ -316,18 +319,12 @@ class Source(Parts, ABC):
         n_sparse = checks.integer("n_sparse", n_sparse, 1)
         if self.n_sparse not in (None, n_sparse):
             raise ValueError(f"n_sparse is {n_sparse}; allowed with this source: {self.n_sparse}, as its arrays")
-        if dtype not in (torch.float32, torch.float64):
-            raise ValueError(f"dtype is {dtype}; allowed: torch.float32, torch.float64")
+        dtype = known_dtype(dtype)
         if device is not None:
             device = known_device(device)
-        if isinstance(seed, torch.Generator):
-            generator: torch.Generator | None = seed
-            device = seed.device if device is None else device
-        elif seed is None:
-            generator = None
-        else:
-            seed = checks.seed(seed)
-            generator = torch.Generator(device or "cpu").manual_seed(seed)
+        if isinstance(seed, torch.Generator) and device is None:
+            device = seed.device
+        generator = None if seed is None else generator_on(device or "cpu", seed)
         out = torch.empty(batch, n_sparse, dtype=dtype, device=device)
         if self.n_sparse is None and self.p < _DENSE_FROM:
             places = _bernoulli_places(out.numel(), self.p, generator, out.device)
@@ -361,9 +358,19 @@ class Source(Parts, ABC):
         """
         tensor = as_tensor("y", y)
         wide = tensor.double()
-        noise = torch.as_tensor(sigma, dtype=torch.float64, device=tensor.device)
+        if isinstance(sigma, Tensor) and sigma.dtype in (torch.float32, torch.float64):
+            checks.real("sigma", sigma)
+            noise = sigma.double()
+        else:
+            noise = torch.from_numpy(checks.levels("sigma", sigma))
         if not bool(((noise > 0) & noise.isfinite()).all()):
-            raise ValueError(f"sigma is {sigma}; allowed: finite numbers > 0")
+            raise ValueError(f"sigma is {span(noise)}; allowed: finite numbers > 0")
+        noise = noise.to(tensor.device)
+        try:
+            torch.broadcast_shapes(wide.shape, noise.shape)
+        except RuntimeError:
+            allowed = f"one that broadcasts with {tuple(wide.shape)}, that of y"
+            raise ValueError(f"sigma has shape {tuple(noise.shape)}; allowed: {allowed}") from None
         log_ratio, mean, variance = self._active_posterior(*torch.broadcast_tensors(wide, noise))
         p = torch.tensor(self.p, dtype=torch.float64, device=tensor.device)
         log_odds = log_ratio + torch.logit(p)

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from persianrug._support import checks
-from persianrug._support.arrays import Parts
+from persianrug._support.arrays import Parts, plain
 from persianrug._support.sparse import by_rows
 
 Floats = NDArray[np.float64]
@@ -85,10 +84,15 @@ def nonzeros(rows: Any) -> tuple[int, Floats, NDArray[np.int64], int]:
     Raises
     ------
     ValueError
-        If there are none, or some are not finite.
+        If there are none, or some are no finite real numbers.
     """
-    if isinstance(rows, Tensor):
-        rows = rows.detach().cpu().numpy()
+    if not hasattr(rows, "dtype"):
+        try:
+            rows = np.asanyarray(rows)
+        except ValueError:
+            raise ValueError(f"rows is {checks.shown(rows)}; allowed: rows of as many numbers each") from None
+    checks.real("rows", rows)
+    rows = plain(rows)
     if hasattr(rows, "tocsr"):
         matrix = by_rows(rows)
         if not matrix.has_canonical_format:

@@ -34,6 +34,15 @@ class Normal(Scaled):
     def _centre(self) -> Each:
         """Mean of the standard amplitude before anything is cut off."""
 
+    def _check_centre(self, loc: Each, low: float, high: float) -> None:
+        """ValueError unless all locs are from low to high times the scale."""
+        centre = np.atleast_1d(self._centre)
+        # Means of centres at the edge are at it but for rounding.
+        beyond = np.flatnonzero((centre < low - 1e-9) | (centre > high + 1e-9))
+        if len(beyond):
+            loc, scale = (np.broadcast_to(part, centre.shape)[beyond[0]] for part in (loc, self.scale))
+            raise ValueError(f"loc is {loc:g}; allowed: from {low:g} to {high:g} times scale, here {scale:g}")
+
     @classmethod
     def fit(cls, rows: object) -> Self:
         """Fit every feature to its column of data: p, and mean and variance of its values that are not 0.
@@ -104,9 +113,7 @@ class SparseTruncatedNormal(Normal):
     def __post_init__(self) -> None:
         object.__setattr__(self, "loc", checks.each("loc", self.loc, checks.finite))
         super().__post_init__()
-        # Means of centres at the edge are at it but for rounding.
-        if not bool(np.all((np.abs(self._centre) <= 1e4) & (np.asarray(self._centre) >= -10 - 1e-9))):
-            raise ValueError(f"loc is {self.loc}; allowed: from -10 to 1e4 times scale, here {self.scale}")
+        self._check_centre(self.loc, -10, 1e4)
 
     @property
     def _centre(self) -> Each:
@@ -236,8 +243,7 @@ class SparseGaussian(Normal):
     def __post_init__(self) -> None:
         object.__setattr__(self, "loc", checks.each("loc", self.loc, checks.finite))
         super().__post_init__()
-        if not bool(np.all(np.abs(self._centre) <= 1e4)):
-            raise ValueError(f"loc is {self.loc}; allowed: up to 1e4 times scale, here {self.scale}")
+        self._check_centre(self.loc, -1e4, 1e4)
 
     @property
     def _centre(self) -> Each:

@@ -87,7 +87,11 @@ class Sweep:
         }
         for name, check in rules.items():
             given = getattr(self, name)
-            if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+            if (
+                isinstance(given, str | bytes)
+                or not isinstance(given, Iterable)
+                or not getattr(given, "shape", (1,))
+            ):
                 given = (given,)
             values = tuple(check(name, value) for value in given)
             if not values:
@@ -102,7 +106,7 @@ class Sweep:
             samples = checks.integer("samples", self.samples, 2, checks.MOST_SAMPLES)
             object.__setattr__(self, "samples", samples)
         if not (isinstance(self.name, str) and 0 < len(self.name) <= 200):
-            raise ValueError(f"name is {self.name!r}; allowed: a text of 1 to 200 characters")
+            raise ValueError(f"name is {checks.shown(self.name)}; allowed: a text of 1 to 200 characters")
         if len(self) > MOST_RUNS:
             raise ValueError(f"the grid has {len(self)} runs; allowed: at most {MOST_RUNS}")
 
