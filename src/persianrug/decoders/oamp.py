@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from persianrug._support import checks
-from persianrug._support.arrays import Parts
+from persianrug._support.arrays import Parts, new_rows
+from persianrug._support.threads import share
 from persianrug.channel import Channel
 from persianrug.decoders.base import CLEAR, Decoder, variances
 from persianrug.encoders.base import Encoder, kept_entries
@@ -107,12 +108,15 @@ class OAMP(Decoder):
         if z.requires_grad and torch.is_grad_enabled():
             out = torch.cat([self._decode(part, encoder, mean, channel) for part in flat.split(rows)])
         else:
-            out = flat.new_empty(len(flat), encoder.n_sparse)
-            for start in range(0, len(flat), rows):
+            out = new_rows(flat, encoder.n_sparse)
+
+            def chunk(k: int) -> None:
                 # Operations on so few numbers take half as long in this mode.
                 with torch.inference_mode():
-                    part = self._decode(flat[start : start + rows], encoder, mean, channel)
-                out[start : start + rows] = part
+                    part = self._decode(flat[k * rows : (k + 1) * rows], encoder, mean, channel)
+                out[k * rows : (k + 1) * rows] = part
+
+            share(chunk, -(-len(flat) // rows))
         return out.reshape(*z.shape[:-1], encoder.n_sparse)
 
     def _decode(self, z: Tensor, encoder: Encoder, mean: Each, channel: Channel) -> Tensor:

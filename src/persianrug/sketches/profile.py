@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 import scipy.sparse
+import torch
 from numpy.typing import NDArray
 
 from persianrug import sources
@@ -27,6 +27,7 @@ from persianrug._support.files import write_whole
 from persianrug._support.json import pack, unpack
 from persianrug._support.renamed import warn_renamed
 from persianrug._support.sparse import by_rows
+from persianrug._support.threads import one_thread
 from persianrug.encoders.base import MOST_SPARSE
 from persianrug.sketches.codes import digest
 from persianrug.sources import FeatureMoments, Source, SparseGaussian, SparseTruncatedNormal
@@ -459,18 +460,22 @@ def _least(rows: Any) -> float:
     return float(rows.data.min(initial=0.0))
 
 
+# SciPy's eigenvectors take seconds, not tenths of one, where other programs are at work: its threads are its own.
+@one_thread()
 def _component_losses(fitted: Any, held_out: Any, mean: Floats) -> Floats:
     """Squared error per feature of held-out rows, rebuilt from their first 0, 1, ... principal components.
 
-    By eigenvectors of the Gram matrix of the k rows fitted, (k, k): no matrix is (n_sparse, n_sparse).
+    By eigenvectors of the Gram matrix of rows, or of features, whichever are fewer.
     """
-    rows, others = (part.toarray() - mean for part in (fitted, held_out))
-    power = float(np.einsum("ij,ij->", others, others))
-    losses = np.array([power])
+    rows, others = (torch.from_numpy(part.toarray() - mean) for part in (fitted, held_out))
+    power = others.square().sum(dim=0).sum(dim=0, keepdim=True)
+    losses = power
     if len(rows):
-        values, vectors = scipy.linalg.eigh(rows @ rows.T)
-        values, vectors = values[::-1], vectors[:, ::-1]
+        few = len(rows) <= rows.shape[1]
+        values, vectors = torch.linalg.eigh(rows @ rows.T if few else rows.T @ rows)
+        values, vectors = values.flip(0), vectors.flip(1)
         real = values > 1e-10 * values[0]
-        seen = np.einsum("ij,ij->j", *2 * [others @ rows.T @ vectors[:, real]]) / values[real]
-        losses = np.concatenate([losses, power - np.cumsum(seen)])
-    return np.maximum(losses, 0.0) / others.size
+        values, vectors = values[real], vectors[:, real]
+        seen = others @ (rows.T @ vectors / values.sqrt() if few else vectors)
+        losses = torch.cat([losses, power - seen.square().sum(dim=0).cumsum(dim=0)])
+    return np.asarray(losses.clamp(min=0.0) / others.numel())

@@ -18,6 +18,7 @@ from persianrug import sources
 from persianrug._support import checks
 from persianrug._support.arrays import Parts, as_tensor, bounded
 from persianrug._support.sparse import by_rows
+from persianrug._support.threads import one_thread
 from persianrug.autoencoder import Autoencoder
 from persianrug.channel import Channel
 from persianrug.decoders import DECODERS, OAMP
@@ -120,6 +121,7 @@ class Sketch(Parts):
         """Predicted loss per feature on rows like some that are known: the mean of `laws_on`."""
         return float(self.laws_on(rows, seed).mean())
 
+    @one_thread()
     def laws_on(self, rows: Any, seed: int = 0) -> NDArray[np.float64]:
         """Predicted loss per feature of each of some rows that are known, without a code of them.
 

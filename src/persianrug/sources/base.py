@@ -34,6 +34,7 @@ from torch import Tensor
 from persianrug._support import checks
 from persianrug._support.arrays import Array, Parts, as_tensor, like, place, span
 from persianrug._support.devices import generator_on, known_device, known_dtype
+from persianrug._support.threads import one_thread
 from persianrug.sources.posterior import Moments, narrowed
 
 Floats = NDArray[np.float64]
@@ -416,6 +417,7 @@ class Source(Parts, ABC):
         total = self.p * losses[0] + (1 - self.p) * losses[1]
         return float(total) if self.n_sparse is None else total
 
+    @one_thread()
     def mismatch(self, sigma: Floats, assumed: Floats, prior: Source | None = None) -> Floats:
         """What the posterior mean for noise `assumed` loses, and believes to lose, at noise sigma.
 
