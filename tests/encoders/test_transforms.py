@@ -155,17 +155,3 @@ def test_bad_input_is_refused(x):
     for function in (transforms.forward, transforms.inverse):
         with pytest.raises(ValueError, match=r"x (has|is) .*; allowed"):
             function(x)
-
-
-def test_products_with_a_matrix_are_chosen_where_it_is_small():
-    single, double = torch.float32, torch.float64
-    faster = transforms.dense_is_faster
-    assert all(faster(n, n, single) for n in (2, 3, 31, 64))
-    assert faster(765, 191, single)
-    assert faster(999, 250, single)
-    assert not faster(1000, 250, single)
-    assert not faster(512, 128, single)
-    assert faster(1000, 90, single)
-    assert not faster(1000, 90, double)
-    # However few rows: their memory is bounded.
-    assert not faster(1 << 23, 1, single)

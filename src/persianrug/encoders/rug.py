@@ -62,7 +62,6 @@ class Rug(Encoder):
         self.seed = checks.seed(seed)
         self.signs = checks.flag("signs", signs)
         self._placed: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
-        self._dense: dict[torch.dtype, Tensor] = {}
 
     @classmethod
     def of_ratio(cls, n_sparse: int, ratio: float, seed: int = 0, signs: bool = True, knot: object = None) -> Rug:
@@ -194,36 +193,18 @@ class Rug(Encoder):
                 self._placed[key] = rows, torch.from_numpy(scaled).to(dtype=like.dtype, device=like.device)
         return self._placed[key]
 
-    def _matrix(self, like: Tensor) -> Tensor | None:
-        """W_in as `like`, where products with it are faster than the transform."""
-        if like.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
-            return None
-        if like.dtype not in self._dense:
-            if not transforms.dense_is_faster(self.n_sparse, self.n_dense, like.dtype):
-                return None
-            with torch.inference_mode(False), torch.no_grad():
-                matrix = self._spread(torch.eye(self.n_dense, dtype=torch.float64), 1.0)
-                self._dense[like.dtype] = matrix.to(like.dtype)
-        return self._dense[like.dtype]
-
     def _forward(self, x: Tensor) -> Tensor:
-        matrix = self._matrix(x)
-        if matrix is not None:
-            return x @ matrix.T
         rows, signs = self._parts(x)
         return transforms.analyse(x * signs, rows, fresh=True)
 
     def _adjoint(self, z: Tensor) -> Tensor:
-        matrix = self._matrix(z)
-        return self._spread(z, 1.0) if matrix is None else z @ matrix
+        return self._spread(z, 1.0)
 
     def _readout(self, z: Tensor) -> Tensor:
-        scale = self.n_sparse / self.n_dense
-        matrix = self._matrix(z)
-        return self._spread(z, scale) if matrix is None else (z * scale) @ matrix
+        return self._spread(z, self.n_sparse / self.n_dense)
 
     def _spread(self, z: Tensor, scale: float) -> Tensor:
-        """Scale times the transpose of W_in, by the transform."""
+        """Scale times the transpose of W_in."""
         rows, signs = self._parts(z)
         x = transforms.synthesise(z, rows, self.n_sparse)
         return x.mul_(signs if scale == 1 else scale * signs)

@@ -39,18 +39,6 @@ _LOG_RADIX = 5
 _ALONE = 1 << 18
 
 
-# Up to so many rows of a matrix, products with it are faster than the transform; those of the Fourier transform by
-# whether n is even, and has prime factors above 13 alone, for which it has slow code (docs/notes.md).
-_FEW_HADAMARD = 24
-_FEW_FOURIER = {(True, False): 96, (False, False): 144, (True, True): 144, (False, True): 288}
-# Of double precision products take twice as long, transforms less.
-_DOUBLE = 0.75
-# So small matrices always: what is called costs more than what is computed.
-_SMALL = 1 << 12
-# And never larger ones than these.
-_LARGEST = 1 << 22
-
-
 def is_power_of_two(n: int) -> bool:
     """Whether n is a power of two."""
     return n & (n - 1) == 0
@@ -94,20 +82,6 @@ def _all(x: Tensor, fourier: Callable[[Tensor, Tensor, int], Tensor]) -> Tensor:
 def norm(n: int) -> float:
     """What `analyse` and `synthesise` leave to be multiplied by, in a pass that their caller makes anyway."""
     return n**-0.5 if is_power_of_two(n) else 1.0
-
-
-def dense_is_faster(n: int, count: int, dtype: torch.dtype) -> bool:
-    """Whether products with a matrix of `count` rows are faster on a CPU than `analyse` and `synthesise`."""
-    if n * count <= _SMALL:
-        return True
-    few = float(_FEW_HADAMARD)
-    if not is_power_of_two(n):
-        rough = n
-        for prime in (2, 3, 5, 7, 11, 13):
-            while rough % prime == 0:
-                rough //= prime
-        few = _FEW_FOURIER[n % 2 == 0, rough > 1] * (1.0 if dtype == torch.float32 else _DOUBLE)
-    return count <= few and n * count <= _LARGEST
 
 
 def analyse(x: Tensor, rows: Tensor, *, fresh: bool = False) -> Tensor:
