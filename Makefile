@@ -45,6 +45,7 @@ lint: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.load
 	$(BIN)/python -m benchmarks.sketching
 	$(BIN)/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.ddp

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,7 @@ class Channel:
     bits: int | None = None
     erasures: float = 0.0
     scale: float = 1.0
-    levels: Quantiser | None = None
+    levels: Quantiser | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "noise", checks.not_negative("noise", self.noise))

@@ -169,6 +169,11 @@ def test_the_estimate_is_of_what_is_left(small, tmp_path, monkeypatch):
     whole = estimate([plane], tmp_path / "none.sqlite", 1)
     assert whole == pytest.approx(1e-6 * sum(run.work for run in plane.runs()))
     assert estimate([plane], tmp_path / "none.sqlite", 4) == pytest.approx(whole / 4)
+    # What is not trained counts in trials on a rug: a run with a knot takes longest.
+    monkeypatch.setattr(estimate_module, "_seconds_of_trial", lambda: 2.0)
+    for name in ("ratio-rug", "ratio-knot"):
+        each = estimate([sweeps(TINY)[name]], tmp_path / "none.sqlite", 1) / len(list(sweeps(TINY)[name].runs()))
+        assert each == pytest.approx(18.0 if name == "ratio-knot" else 2.0, rel=0.7)
     running.run_sweep(plane, tmp_path / "runs.sqlite")
     assert estimate([plane], tmp_path / "runs.sqlite", 1) == 0
 

@@ -8,18 +8,21 @@ from pathlib import Path
 
 from persianrug._support.threads import one_thread
 from persianrug.sweeps.store import DONE, FAILED
-from persianrug.sweeps.sweep import KNOT, TRAINED, Sweep
+from persianrug.sweeps.sweep import KNOT, TRAINED, Run, Sweep
 from persianrug.sweeps.tables import rows
 
-# A few steps of training, from which the time of all is estimated, and what runs without training take about.
+# A few steps of training, from which the time of all is estimated.
 _TRIAL_ENTRIES, _TRIAL_RATIO = 1 << 23, 0.4
-_KNOT_SECONDS, _RUG_SECONDS = 1.5, 0.1
+# And a decoder on a rug that is measured here; others take as long an entry, but not less than a part of it, and a
+# run with the best knot, whose law takes more than its measurement, so many times as long.
+_TRIAL_N, _TRIAL_SAMPLES = 8192, 1024
+_LEAST_OF_TRIAL, _KNOT_OF_TRIAL = 0.35, 9.0
 
 
 def estimate(planned: Sequence[Sweep], store: Path, jobs: int) -> float:
-    """Seconds that the runs of sweeps will take which are not in the store, from a few steps of each training."""
+    """Seconds that the runs of sweeps will take which are not in the store, from trials here of what they do."""
     left: dict[tuple[int, int], float] = {}
-    seconds = 0.0
+    trials = 0.0
     for sweep in planned:
         done: set[int] = set()
         # A store that has not heard of the sweep is all still to be filled.
@@ -32,8 +35,27 @@ def estimate(planned: Sequence[Sweep], store: Path, jobs: int) -> float:
                 key = (run.n_sparse, run.batch)
                 left[key] = left.get(key, 0.0) + run.work
             else:
-                seconds += _KNOT_SECONDS if run.method == KNOT else _RUG_SECONDS
+                trials += _in_trials(run)
+    seconds = trials * _seconds_of_trial() if trials else 0.0
     return (seconds + sum(work * _seconds_per_work(*key) for key, work in left.items())) / jobs
+
+
+def _in_trials(run: Run) -> float:
+    """How many times as long a run without training takes as the trial on a rug."""
+    if run.method == KNOT:
+        return _KNOT_OF_TRIAL
+    share = run.n_sparse * (run.samples or _TRIAL_SAMPLES) / (_TRIAL_N * _TRIAL_SAMPLES)
+    return max(share, _LEAST_OF_TRIAL)
+
+
+def _seconds_of_trial() -> float:
+    """What a decoder on a rug takes here to be tuned and measured, on one thread."""
+    from persianrug.sweeps.perform import perform
+
+    runs = list(Sweep((0.1,), (_TRIAL_RATIO,), (_TRIAL_N,), ("relu",), samples=_TRIAL_SAMPLES).runs())
+    with one_thread():
+        # The first time, memory is new.
+        return min(float(perform(runs)[0][0]["seconds"]) for _ in range(2))
 
 
 def _seconds_per_work(n_sparse: int, batch: int) -> float:
