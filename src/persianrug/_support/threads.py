@@ -26,8 +26,8 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def share(function: Callable[[int], None], count: int) -> None:
-    """Call `function` with 0 to count - 1, on as many threads as PyTorch has here, and as there is work for.
+def share(function: Callable[[int], None], count: int, least: int = 1) -> None:
+    """Call `function` with 0 to count - 1, on as many threads as PyTorch has here, of at least so many calls each.
 
     Operations of PyTorch run on one thread meanwhile, in the caller's modes of gradients. Threads live only as
     long as the call, which takes part in the work: 0.1 ms each is little beside work that is worth sharing, and a
@@ -36,7 +36,8 @@ def share(function: Callable[[int], None], count: int) -> None:
     """
     import torch
 
-    if count == 1 or torch.get_num_threads() == 1:
+    threads = min(torch.get_num_threads(), count // least)
+    if threads < 2:
         with one_thread():
             for item in range(count):
                 function(item)
@@ -64,7 +65,7 @@ def share(function: Callable[[int], None], count: int) -> None:
         with torch.inference_mode(inference), torch.set_grad_enabled(gradients):
             work()
 
-    helpers = [threading.Thread(target=help_out) for _ in range(min(torch.get_num_threads(), count) - 1)]
+    helpers = [threading.Thread(target=help_out) for _ in range(threads - 1)]
     started = []
     with one_thread():
         try:
