@@ -69,7 +69,12 @@ class Channel:
             raise ValueError(f"levels is {self.levels!r}; allowed with bits {self.bits}: a Quantiser of as many")
 
     def spread_for(
-        self, variance: float, relative: NDArray[np.float64] = _ONE, weights: NDArray[np.float64] = _ONE
+        self,
+        variance: float,
+        relative: NDArray[np.float64] = _ONE,
+        weights: NDArray[np.float64] = _ONE,
+        *,
+        dithered: bool = True,
     ) -> Channel:
         """The same, its levels spread for the codes of vectors that differ in energy.
 
@@ -79,6 +84,8 @@ class Channel:
             Of an entry, on average.
         relative, weights : arrays (k,)
             Energies of vectors relative to the mean energy, and the vectors' shares; by default all have the same.
+        dithered : bool
+            Whether levels have offsets, as in `persianrug.rounding`.
 
         Raises
         ------
@@ -93,7 +100,8 @@ class Channel:
             # Noise is added before entries are rounded.
             spread = variance * relative + self.noise**2
             mean = float(weights @ spread)
-            levels = code_quantiser(self.bits, np.sqrt(spread / mean), weights).scaled(math.sqrt(mean))
+            one = code_quantiser(self.bits, np.sqrt(spread / mean), weights, dithered=dithered)
+            levels = one.scaled(math.sqrt(mean))
         return replace(self, scale=math.sqrt(variance), levels=levels)
 
     def recipe(self) -> dict[str, Any]:

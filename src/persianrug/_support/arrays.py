@@ -61,6 +61,14 @@ def plain(array: Any) -> Any:
     return (tensor.float() if narrow else tensor).numpy()
 
 
+def listed(name: str, value: Any) -> Any:
+    """Rows in lists as an array, arrays of every kind as they are; ValueError unless rows are of one length."""
+    try:
+        return np.asanyarray(value)
+    except ValueError:
+        raise ValueError(f"{name} is {checks.shown(value)}; allowed: rows of as many numbers each") from None
+
+
 def like(original: Array, tensor: torch.Tensor) -> Array:
     """Return `tensor` as the kind of array that `original` is."""
     return tensor.detach().numpy() if isinstance(original, np.ndarray) else tensor

@@ -1,7 +1,7 @@
 """How many threads work, and on what.
 
 PyTorch's threads, and those of the fast kernel, meet at the end of every operation and wait there by spinning.
-Where other programs use the same cores, every meeting waits until all threads have had their turn: hundreds of
+Where other programs use the same cores, every meeting waits until all threads have had their turn: tens of
 times as long as the work takes. Threads that each do whole chunks of rows, by operations of one thread, meet once.
 """
 

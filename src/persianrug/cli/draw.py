@@ -44,7 +44,6 @@ def weave(
         options.refuse(given, "--model", "the model has its own")
     ratio = checks.probability("ratio", 0.25 if ratio is None else ratio)
 
-    from persianrug._support.tensors import stored_kind
     from persianrug.autoencoder import Autoencoder
     from persianrug.encoders import Rug
     from persianrug.figures.weave import MOST_FEATURES
@@ -52,7 +51,10 @@ def weave(
 
     encoder: Encoder
     if model is not None:
-        if stored_kind(model) == "persianrug.network":
+        from persianrug._support.tensors import stored_kind
+        from persianrug.networks import network
+
+        if stored_kind(model) == network.FORMAT:
             raise ValueError(
                 f"--model is {model}, a network; allowed: an autoencoder, as `solve --save` writes one; "
                 "`persianrug symmetry` describes the weights of networks"

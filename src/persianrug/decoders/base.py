@@ -223,13 +223,13 @@ def code_variance(source: Source, encoder: Encoder) -> float:
     return encoder.code_power * float(np.mean(source.variance))
 
 
-def spread_levels(channel: Channel, source: Source, encoder: Encoder) -> Channel:
+def spread_levels(channel: Channel, source: Source, encoder: Encoder, *, dithered: bool = True) -> Channel:
     """The channel with its levels, if it rounds, spread for the codes of a source, which differ in energy."""
     variance = code_variance(source, encoder)
     if channel.bits is None:
         return channel.spread_for(variance)
     spread = energy(source, encoder.participation_of(CLEAR))
-    return channel.spread_for(variance, spread.relative, spread.weights)
+    return channel.spread_for(variance, spread.relative, spread.weights, dithered=dithered)
 
 
 def _levels(*variances: NDArray[np.float64]) -> tuple[list[NDArray[np.float64]], Any]:

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from persianrug._support import checks
-from persianrug._support.arrays import plain
+from persianrug._support.arrays import listed, plain
 from persianrug._support.renamed import warn_renamed
 from persianrug._support.sparse import by_rows
 from persianrug.sketches.codes import Codes
@@ -293,12 +293,7 @@ def _dense(X: Any) -> Any:
     if isinstance(X, Tensor):
         checks.real("X", X)
         return plain(X)
-    if hasattr(X, "tocsr"):
-        return X
-    try:
-        return np.asanyarray(X)
-    except ValueError:
-        raise ValueError(f"X is {checks.shown(X)}; allowed: rows of as many numbers each") from None
+    return X if hasattr(X, "tocsr") else listed("X", X)
 
 
 def _widened(X: Any) -> Any:

@@ -22,10 +22,9 @@ from persianrug._support.threads import one_thread
 from persianrug.autoencoder import Autoencoder
 from persianrug.channel import Channel
 from persianrug.decoders import DECODERS, OAMP
-from persianrug.decoders.base import CLEAR, Elementwise, code_variance, spread_levels
+from persianrug.decoders.base import Elementwise, spread_levels
 from persianrug.encoders import Rug
-from persianrug.encoders.energy import energy
-from persianrug.rounding import MOST_BITS, Quantiser, best_quantiser
+from persianrug.rounding import MOST_BITS, Quantiser
 from persianrug.sketches.codes import Codes, Mixture, digest
 from persianrug.sources import Source
 
@@ -87,11 +86,7 @@ class Sketch(Parts):
         """The rounding of codes."""
         if self.bits is None:
             return None
-        if self.dithered:
-            return spread_levels(Channel(bits=self.bits), self.source, self.rug).quantiser
-        spread = energy(self.source, self.rug.participation_of(CLEAR))
-        best = best_quantiser(self.bits, np.sqrt(spread.relative), spread.weights)
-        return best.scaled(math.sqrt(code_variance(self.source, self.rug)))
+        return spread_levels(Channel(bits=self.bits), self.source, self.rug, dithered=self.dithered).quantiser
 
     @property
     def mean_code(self) -> NDArray[np.float64]:

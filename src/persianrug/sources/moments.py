@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persianrug._support import checks
-from persianrug._support.arrays import Parts, plain
+from persianrug._support.arrays import Parts, listed, plain
 from persianrug._support.sparse import by_rows
 
 Floats = NDArray[np.float64]
@@ -87,10 +87,7 @@ def nonzeros(rows: Any) -> tuple[int, Floats, NDArray[np.int64], int]:
         If there are none, or some are no finite real numbers.
     """
     if not hasattr(rows, "dtype"):
-        try:
-            rows = np.asanyarray(rows)
-        except ValueError:
-            raise ValueError(f"rows is {checks.shown(rows)}; allowed: rows of as many numbers each") from None
+        rows = listed("rows", rows)
     checks.real("rows", rows)
     rows = plain(rows)
     if hasattr(rows, "tocsr"):
