@@ -8,10 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes
+from torch.autograd import forward_ad
 
 from persianrug.encoders import transforms
 
-LENGTHS = [2, 3, 4, 5, 6, 7, 8, 12, 16, 17, 31, 64, 100, 128, 243, 999, 1024]
+LENGTHS = [2, 3, 4, 5, 6, 7, 8, 12, 16, 17, 31, 64, 100, 128, 243, 765, 999, 1022, 1024]
 DTYPES = {torch.float32: 3e-6, torch.float64: 1e-13}
 
 
@@ -90,6 +91,35 @@ def test_gradients_of_first_and_second_order(n, function, kernel, monkeypatch):
     x = torch.randn(2, n, dtype=torch.float64, requires_grad=True, generator=torch.Generator().manual_seed(2))
     assert torch.autograd.gradcheck(function, x)
     assert torch.autograd.gradgradcheck(lambda x: function(x).square(), x)
+
+
+# PyTorch itself calls what it deprecates.
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("n", [64, 300, 765, 1022, 2047])
+@pytest.mark.parametrize("function", [transforms.forward, transforms.inverse])
+def test_derivatives_of_every_kind(n, function):
+    """Forward, by functional transforms and recorded: where those are asked for other kernels work."""
+    x, tangent = torch.randn(2, 3, n, dtype=torch.float64)
+    plain, along = function(x), function(tangent)
+    with forward_ad.dual_level():
+        dual = forward_ad.unpack_dual(function(forward_ad.make_dual(x, tangent)))
+    for found, slope in (dual, torch.func.jvp(function, (x,), (tangent,))):
+        torch.testing.assert_close(found, plain)
+        torch.testing.assert_close(slope, along)
+    other = transforms.inverse if function is transforms.forward else transforms.forward
+    for gradient in (
+        torch.func.grad(lambda rows: (function(rows) * tangent).sum())(x),
+        torch.autograd.grad((function(x.requires_grad_()) * tangent).sum(), x)[0],
+    ):
+        torch.testing.assert_close(gradient, other(tangent))
+
+
+@pytest.mark.parametrize("n", [64, 300, 765, 1022, 2047])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_row_alone_has_the_same_bits(n, dtype):
+    x = torch.randn(7, n, dtype=dtype)
+    for function in (transforms.forward, transforms.inverse):
+        assert torch.equal(function(x), torch.stack([function(row) for row in x]))
 
 
 @given(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import fields
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -238,6 +239,18 @@ def _key(part: Any) -> Any:
     return tuple(map(_key, part)) if isinstance(part, tuple | list) else part
 
 
-def place(value: Any, like: torch.Tensor) -> Any:
-    """A number as it is, an array (n_sparse,) as a tensor of the dtype and on the device of `like`."""
-    return value if np.ndim(value) == 0 else torch.tensor(value, dtype=like.dtype, device=like.device)
+def place(value: Any, like: torch.Tensor) -> torch.Tensor:
+    """A number as a tensor (), an array (n_sparse,) as a tensor, of the dtype and on the device of `like`."""
+    if isinstance(value, float) or np.ndim(value) == 0:
+        return constant(float(value), like.dtype, like.device)
+    return torch.tensor(value, dtype=like.dtype, device=like.device)
+
+
+@lru_cache(maxsize=1024)
+def constant(value: float, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """A number as a tensor (), which nobody must write to.
+
+    Every operation makes such a tensor of a number, and converts it, in more time than it takes for a vector.
+    """
+    with torch.inference_mode(False):
+        return torch.tensor(value, dtype=dtype, device=device)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from persianrug._support import checks
-from persianrug._support.arrays import Parts, new_rows
+from persianrug._support.arrays import Parts, new_rows, place
 from persianrug._support.threads import share
 from persianrug.channel import Channel
 from persianrug.decoders.base import CLEAR, Decoder, variances
@@ -209,29 +209,35 @@ class OAMP(Decoder):
             missing, kept = z.isnan(), kept_entries(z).to(z.dtype)
             e = e.masked_fill(missing, 0.0)
         ratio, noise = kept / n, channel.variance * scale**2
+        interference, gain = (
+            part if missing is not None else place(part, z)
+            for part in (scale**2 / kept * ((1 - ratio) / ratio), scale**2 / ratio)
+        )
+        mean = place(mean, z) if np.ndim(mean) == 0 else mean
+        one, little = place(1.0, z), place(1e-3, z)
         # Rounding leaves errors of this size in everything, and a sigma of 0 has no posterior.
         least = (4 * torch.finfo(z.dtype).eps) ** 2 * float(np.mean(self.source.second_moment / self.source.p))
         x: Tensor | None = None
         for _ in range(self.iterations):
-            v = torch.linalg.vecdot(e, e)[:, None] * (scale**2 / kept)
-            power = v * ((1 - ratio) / ratio)
+            power = torch.linalg.vecdot(e, e).unsqueeze(-1) * interference
             if noise:
-                power = (v - noise).clamp(min=0.0) * ((1 - ratio) / ratio) + noise / ratio
-            power = power.clamp(min=least)
-            y = encoder._adjoint(e * (scale**2 / ratio)).add_(mean if x is None else x)
+                power = (power - noise * ((1 - ratio) / ratio)).clamp_(min=0.0) + noise / ratio
+            power = power.clamp_(min=least)
+            y = encoder._adjoint(e * gain).add_(mean if x is None else x)
             sigma = power.sqrt()
             m, variance = self.source.denoise(y, sigma)
             eta = variance.mean(-1, keepdim=True)
-            keep = yield Step(m, eta[:, 0], sigma[:, 0])
+            keep = yield Step(m, eta.squeeze(-1), sigma.squeeze(-1))
             if keep is not None:
                 z, y, m, power, eta = (part[keep] for part in (z, y, m, power, eta))
                 x = None if x is None else x[keep]
                 if missing is not None:
                     missing, kept = missing[keep], cast(Tensor, kept)[keep]
                     ratio = kept / n
+                    interference, gain = interference[keep], gain[keep]
             # Where the posterior is no narrower than the noise there is nothing to take out.
-            share = eta / torch.maximum(power - eta, 1e-3 * power)
-            following = torch.lerp(y, m, 1 + share)
+            share = eta / torch.maximum(power - eta, little * power)
+            following = torch.lerp(y, m, share + one)
             x = following if x is None or self.damping == 1 else torch.lerp(x, following, self.damping)
             e = z - encoder._forward(x)
             if missing is not None:

@@ -214,8 +214,23 @@ class Encoder(ABC):
         """The code (1, n_dense) of the mean, None where that is 0, and the mean itself, as `like`."""
         if np.ndim(mean) == 0 and mean == 0:
             return None, 0.0
+        if np.ndim(mean) == 0:
+            return self._code_of_ones(like) * mean, mean
         wide = like.new_tensor(mean).expand(1, self.n_sparse)
-        return self._forward(wide), mean if np.ndim(mean) == 0 else wide
+        return self._forward(wide), wide
+
+    @cached_property
+    def _codes_of_ones(self) -> dict[tuple[torch.dtype, torch.device], Tensor]:
+        return {}
+
+    def _code_of_ones(self, like: Tensor) -> Tensor:
+        """The code (1, n_dense) of a vector of ones, kept: a single vector takes no longer to decode."""
+        key = (like.dtype, like.device)
+        if key not in self._codes_of_ones:
+            with torch.inference_mode(False), torch.no_grad():
+                ones = torch.ones(1, self.n_sparse, dtype=like.dtype, device=like.device)
+                self._codes_of_ones[key] = self._forward(ones)
+        return self._codes_of_ones[key]
 
     def W_in(self, dtype: torch.dtype = torch.float64) -> Float[Tensor, "n_dense n_sparse"]:
         """The encoder's matrix; it takes n_dense n_sparse numbers of memory."""

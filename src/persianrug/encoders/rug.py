@@ -61,7 +61,7 @@ class Rug(Encoder):
         self.n_dense = checks.integer("n_dense", n_dense, 1, self.n_sparse)
         self.seed = checks.seed(seed)
         self.signs = checks.flag("signs", signs)
-        self._placed: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
+        self._placed: dict[tuple[torch.dtype, torch.device, float], tuple[transforms.Chosen, Tensor]] = {}
 
     @classmethod
     def of_ratio(cls, n_sparse: int, ratio: float, seed: int = 0, signs: bool = True, knot: object = None) -> Rug:
@@ -182,15 +182,18 @@ class Rug(Encoder):
         flips = np.unpackbits(words.view(np.uint8), bitorder="little", count=self.n_sparse)
         return 1.0 - 2.0 * flips.astype(np.float64)
 
-    def _parts(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows, and signs times the transform's norm, on the device and signs of the dtype of `like`."""
-        key = (like.dtype, like.device)
+    def _parts(self, like: Tensor, scale: float = 1.0) -> tuple[transforms.Chosen, Tensor]:
+        """Rows, and signs times the transform's norm and a scale, as `like`."""
+        key = (like.dtype, like.device, scale)
         if key not in self._placed:
             # Kept for later calls, which may want gradients; tensors of inference mode have none.
             with torch.inference_mode(False):
                 rows = torch.from_numpy(self.rows).to(like.device)
-                scaled = transforms.norm(self.n_sparse) * (self._signs if self.signs else np.ones(1))
-                self._placed[key] = rows, torch.from_numpy(scaled).to(dtype=like.dtype, device=like.device)
+                scaled = scale * transforms.norm(self.n_sparse) * (self._signs if self.signs else np.ones(1))
+                self._placed[key] = (
+                    transforms.choose(rows, self.n_sparse, torch.empty(0, dtype=like.dtype, device=like.device)),
+                    torch.from_numpy(scaled).to(dtype=like.dtype, device=like.device),
+                )
         return self._placed[key]
 
     def _forward(self, x: Tensor) -> Tensor:
@@ -205,9 +208,8 @@ class Rug(Encoder):
 
     def _spread(self, z: Tensor, scale: float) -> Tensor:
         """Scale times the transpose of W_in."""
-        rows, signs = self._parts(z)
-        x = transforms.synthesise(z, rows, self.n_sparse)
-        return x.mul_(signs if scale == 1 else scale * signs)
+        rows, signs = self._parts(z, scale)
+        return transforms.synthesise(z, rows).mul_(signs)
 
 
 def _choose(bits: np.random.PCG64, items: NDArray[np.int64], count: int) -> NDArray[np.int64]:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
@@ -394,12 +395,17 @@ class Source(Parts, ABC):
 
     def _mixed(self, inverse: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of x from what `active` says."""
-        # In float32 rarer features are no rarer, as that ends at 3e38.
-        most = 1e18 if inverse.dtype == torch.float32 else math.inf
-        odds = inverse * place(np.minimum((1 - self.p) / self.p, most), inverse)
-        active = (odds + 1).reciprocal()
+        odds = inverse * place(self._odds_off[inverse.dtype == torch.float32], inverse)
+        active = (odds + place(1.0, odds)).reciprocal()
         expected = active * mean
         return expected, active * torch.addcmul(variance, odds * expected, mean)
+
+    @cached_property
+    def _odds_off(self) -> tuple[Each, Each]:
+        """How much likelier features are off than active, in double and in single precision."""
+        odds = (1 - self.p) / self.p
+        # In float32 rarer features are no rarer, as that ends at 3e38.
+        return odds, np.minimum(odds, 1e18)
 
     def mmse(self, sigma: float) -> Each:
         """Least mean squared error of any estimate of x from y = x + sigma z: E Var[x|y].

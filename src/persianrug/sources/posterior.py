@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from persianrug._support.arrays import place
+
 Moments = tuple[Tensor, Tensor, Tensor]
 
 # The log of the least likelihood ratio that `Source.active` tells from 0: infinity times 0 would not be 0.
@@ -59,5 +61,6 @@ def inverse_ratio(log_inverse: Tensor) -> Tensor:
 
 def hazard_parts(t: Tensor) -> tuple[Tensor, Tensor]:
     """2 phi(t) and 2 Phi(t) for t >= -10; phi is cut off before it becomes denormal, which is slow."""
-    u = t.clamp(max=12.9 if t.dtype == torch.float32 else 35.0) * -math.sqrt(0.5)
-    return torch.exp(-u * u) * math.sqrt(2 / math.pi), torch.erfc(u)
+    u = t.clamp(max=12.9 if t.dtype == torch.float32 else 35.0)
+    density = torch.exp(torch.addcmul(place(0.5 * math.log(2 / math.pi), t), u, u, value=-0.5))
+    return density, torch.erfc(u * place(-math.sqrt(0.5), t))

@@ -97,7 +97,7 @@ class Scaled(Source):
         return log_ratio, scale * mean, scale**2 * variance
 
     def active(self, y: Tensor, sigma: Tensor) -> Moments:
-        if np.ndim(self.scale) == 0 and self.scale == 1:
+        if isinstance(self.scale, float) and self.scale == 1:
             return self._standard_active(y, sigma)
         scale = place(self.scale, y)
         inverse, mean, variance = self._standard_active(y / scale, sigma / scale)

@@ -55,30 +55,35 @@ class SparseUniform(Scaled):
         return log_ratio, mean, variance
 
     def _standard_active(self, y: Tensor, sigma: Tensor) -> Moments:
-        if not bool((sigma < 4).all()):
+        # One look for both questions; NaN is no number below anything.
+        most = float(sigma.detach().amax()) if sigma.numel() else 0.0
+        if not most < 4:
             # Differences of close numbers; the noise is so strong that speed does not matter.
             return narrowed(self._standard_posterior, y, sigma)
         # N(y, sigma^2) cut to [0, 1], seen from the nearer edge.
-        precision = 1 / sigma
-        offset = y - 0.5
-        t = torch.addcmul(0.5 * precision, offset.abs(), -precision).clamp_(min=-10.0)
+        half, one = place(0.5, y), place(1.0, y)
+        precision = sigma.reciprocal()
+        offset = y - half
+        t = (half - offset.abs()).mul_(precision).clamp_(min=-10.0)
         density, mass = hazard_parts(t)
-        if bool((sigma < 0.05).all()):
+        if most < 0.05:
             # The farther edge is ten deviations away or more. Comparing is slow: a steep ramp where the hazard is
             # 0 says as well which edge is near.
             slope = density / mass
-            variance = 1 - slope * (t + slope)
-            inverse = slope * (offset * -1e3).clamp_(0.0, 1.0) * precision
+            shift = t + slope
+            variance = torch.addcmul(one, slope, shift, value=-1)
+            inverse = (offset * place(-1e3, y)).clamp_(0.0, 1.0) * (slope * precision)
         else:
             b = precision - t
             other, tail = hazard_parts(-b)
             mass = mass - tail
             hazard, odds = density / mass, other / mass
             slope = hazard - odds
-            variance = 1 - t * hazard - b * odds - slope * slope
+            shift = t + slope
+            variance = one - t * hazard - b * odds - slope * slope
             inverse = torch.where(offset > 0, odds, hazard) * precision
-        inside = torch.addcmul(y.new_tensor(0.5), t + slope, -sigma)
-        return inverse, torch.copysign(inside, offset) + 0.5, variance * (sigma * sigma)
+        inside = torch.addcmul(half, shift, sigma, value=-1)
+        return inverse, torch.copysign(inside, offset) + half, variance.mul_(sigma * sigma)
 
     @staticmethod
     def _one_edge(y: Tensor, sigma: Tensor) -> Moments:
