@@ -14,6 +14,7 @@ from . import sweeps as sweeps
 from .autoencoder import Autoencoder as Autoencoder
 from .autoencoder import Measurement as Measurement
 from .channel import Channel as Channel
+from .decoders import LMMSE as LMMSE
 from .decoders import OAMP as OAMP
 from .decoders import Bayes as Bayes
 from .decoders import Decoder as Decoder
@@ -48,6 +49,7 @@ from .sketches import RugWriter as RugWriter
 from .sketches import Sketch as Sketch
 from .sketches import Sketcher as Sketcher
 from .sketches import make_plan as make_plan
+from .sources import Covariance as Covariance
 from .sources import Empirical as Empirical
 from .sources import Source as Source
 from .sources import SparseConstant as SparseConstant

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+_KEYS = {"dtype", "shape", "base64"}
 _TYPES = ("<f4", "<f8", "<i4", "<i8", "<u8")
 
 
@@ -22,9 +23,21 @@ def pack(value: Any) -> Any:
     }
 
 
+def packed(recipe: Any) -> Any:
+    """A recipe, the arrays in it packed wherever they are."""
+    return {key: packed(part) for key, part in recipe.items()} if isinstance(recipe, dict) else pack(recipe)
+
+
+def unpacked(value: Any) -> Any:
+    """The recipe that `packed` was given; ValueError if it is damaged."""
+    if isinstance(value, dict) and value.keys() != _KEYS:
+        return {key: unpacked(part) for key, part in value.items()}
+    return unpack(value)
+
+
 def unpack(value: Any) -> Any:
     """The value that `pack` was given; ValueError if it is damaged."""
-    if not (isinstance(value, dict) and value.keys() == {"dtype", "shape", "base64"}):
+    if not (isinstance(value, dict) and value.keys() == _KEYS):
         return value
     if value["dtype"] not in _TYPES:
         raise ValueError(f"an array has type {value['dtype']!r}")

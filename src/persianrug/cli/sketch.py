@@ -16,6 +16,7 @@ from persianrug._support.terminal import off_by, progress_bar
 from persianrug.cli import options
 
 if TYPE_CHECKING:
+    from persianrug.sketches.hold_out import HoldOut
     from persianrug.sketches.plan import Plan
     from persianrug.sketches.profile import Profile
     from persianrug.sketches.rows import RowFile
@@ -36,7 +37,17 @@ _Decoder = Annotated[
         autocompletion=options.completing(options.SKETCH_DECODERS),
     ),
 ]
+_HoldOut = Annotated[
+    str,
+    typer.Option(
+        help="Which rows are held out: random ones; blocks of rows; those of another file, by its path; or auto, "
+        "which is blocks where rows follow each other."
+    ),
+]
 _Seed = Annotated[int, typer.Option(help="Of the rug, and of which rows are held out.")]
+
+# A larger share of near copies among the rows held out is said.
+_COPIES = 0.5
 
 # Modules that need PyTorch are imported where they are used, so that help and usage errors come at once.
 
@@ -45,10 +56,11 @@ def fit(
     data: _Data,
     out: Annotated[Path, typer.Option(help="The profile, a .json file; it holds the rows held out, too.")],
     layer: options.Layer = None,
+    hold_out: _HoldOut = "auto",
     seed: Annotated[int, typer.Option(help="Of which rows are held out.")] = 0,
     as_json: options.Json = False,
 ) -> None:
-    """Learn the profile of data in one pass: how every feature is distributed, and rows held out.
+    """Learn the profile of data in one pass: how features are distributed and go together, and rows held out.
 
     Example: persianrug fit cells.npz --out profile.json
     """
@@ -62,21 +74,26 @@ def fit(
 
     from persianrug.sketches.rows import open_rows
 
-    profile = _fit(open_rows(data, layer=layer), seed)
+    profile, held = _fit(open_rows(data, layer=layer), seed, hold_out)
     profile.save(out)
-    report = {**_described(profile), "out": str(out)}
+    report = {**_described(profile), "succession": held.succession, "out": str(out)}
     if as_json:
         typer.echo(json.dumps(report, indent=2, allow_nan=False))
         return
     console = make_console()
     console.print(
-        f"{escape(str(out))}: profile of {_features(profile)} from {profile.rows} rows, {_held(profile)} held out"
+        f"{escape(str(out))}: profile of {_features(profile)} from {profile.rows} rows, {_held_words(profile)}"
     )
+    if held.follows:
+        console.print(
+            f"rows follow each other: the next is {held.succession:.2g} times as far as any, in squared distance"
+        )
     console.print(
         f"p = {report['p']:.4g} on average, mean = {report['mean']:.4g}, variance = {report['variance']:.4g}"
     )
     if profile.unseen:
         console.print(f"{profile.unseen} of the features were never active: their distributions are guesses")
+    _say_copies(console, profile)
 
 
 def plan(
@@ -106,11 +123,11 @@ def plan(
     learned = Profile.load(profile)
     found, _ = make_plan(learned, **size, bits=asked, decoder=decoder, seed=seed)
     if as_json:
-        typer.echo(json.dumps({**found.recipe(), **_described(learned)}, indent=2, allow_nan=False))
+        typer.echo(json.dumps({**_described(learned), **found.recipe()}, indent=2, allow_nan=False))
         return
     console = make_console()
     console.print(f"{escape(str(profile))}: {_features(learned)}, {learned.rows} rows fitted")
-    _say_plan(console, found, _held(learned))
+    _say_plan(console, found, learned)
 
 
 def compress(
@@ -133,6 +150,10 @@ def compress(
     bits: _Bits = None,
     decoder: _Decoder = "auto",
     layer: options.Layer = None,
+    hold_out: Annotated[
+        str | None,
+        typer.Option(help="Without --profile: which rows are held out, as of fit.", show_default="auto"),
+    ] = None,
     seed: _Seed = 0,
     as_json: options.Json = False,
 ) -> None:
@@ -151,6 +172,8 @@ def compress(
     from persianrug._support.files import check_writable, whole_file
 
     checks.seed(seed)
+    if profile is not None:
+        options.refuse({"--hold-out": hold_out}, "--profile", "which has rows held out")
     if data == PIPE and profile is None:
         raise ValueError("--profile is missing; allowed with standard input, which is read but once: one of fit")
     if out == PIPE:
@@ -166,7 +189,7 @@ def compress(
 
     pipe = binary_stream(sys.stdin) if data == PIPE else None
     rows = open_rows("standard input" if data == PIPE else data, pipe, layer)
-    learned = _fit(rows, seed) if profile is None else Profile.load(profile)
+    learned = _fit(rows, seed, hold_out or "auto")[0] if profile is None else Profile.load(profile)
     learned.check_names(rows.names, rows.n_sparse, f"data in {rows.path}")
     found, sketch = make_plan(learned, **size, bits=asked, decoder=decoder, seed=seed)
     target: AbstractContextManager[BinaryIO] = (
@@ -198,18 +221,38 @@ def compress(
         f"{escape(str(out))}: {rows.rows} rows of {_features(learned)} in {size_of(report['bytes'])}, "
         f"{report['bytes'] / dense:.1%} of {size_of(dense)} as 32-bit floats"
     )
-    _say_plan(console, found, _held(learned))
+    _say_plan(console, found, learned)
 
 
-def _fit(rows: RowFile, seed: int) -> Profile:
+def _fit(rows: RowFile, seed: int, hold_out: str) -> tuple[Profile, HoldOut]:
+    import numpy as np
+
+    from persianrug.sketches.hold_out import KINDS, HoldOut
     from persianrug.sketches.profile import ProfileFitter
+    from persianrug.sketches.rows import open_rows
 
+    others = None
+    if hold_out not in KINDS:
+        if not Path(hold_out).exists():
+            raise ValueError(f"--hold-out is {hold_out!r}; allowed: {options.either(KINDS)}, or a file of rows")
+        others = open_rows(hold_out)
+        if others.n_sparse != rows.n_sparse or (others.names and rows.names and others.names != rows.names):
+            raise ValueError(f"--hold-out is {hold_out}, of other features; allowed: the features of {rows.path}")
+    held = HoldOut("auto" if others is not None else hold_out, rows.rows)
     fitter = ProfileFitter(rows.n_sparse, seed)
     with progress_bar(1, "fitting") as bar:
+        start = 0
         for block in rows.blocks():
-            fitter.add(block)
+            none = np.full(block.shape[0], -1)
+            fitter.add(block, held.groups(start, block) if others is None else none)
+            start += block.shape[0]
             bar(block.shape[0], rows.rows)
-        return fitter.profile(rows.names)
+        if others is not None:
+            start = 0
+            for block in others.blocks():
+                fitter.add(block, held.group(start, block.shape[0], others.rows))
+                start += block.shape[0]
+        return fitter.profile(rows.names), held
 
 
 def _size(ratio: float | None, target_loss: float | None) -> dict[str, Any]:
@@ -262,29 +305,46 @@ def _held(profile: Profile) -> int:
     return 0 if profile.held_out is None else profile.held_out.shape[0]
 
 
+def _held_words(profile: Profile) -> str:
+    if profile.groups is None:
+        return f"{_held(profile)} held out"
+    return f"{_held(profile)} held out in {len(set(profile.groups.tolist()))} blocks"
+
+
+def _say_copies(console: Any, profile: Profile) -> None:
+    copies = profile.near_copies
+    if profile.groups is None and copies is not None and copies > _COPIES:
+        console.print(
+            f"{copies:.0%} of the rows held out are near copies of rows that were fitted: others may lose more; "
+            "--hold-out takes a file of other rows"
+        )
+
+
 def _features(profile: Profile) -> str:
     return f"{profile.n_sparse} features"
 
 
-def _say_plan(console: Any, plan: Plan, held_out: int) -> None:
+def _say_plan(console: Any, plan: Plan, profile: Profile) -> None:
     bits = "32-bit floats" if plan.bits is None else f"{plan.bits} bits each"
     console.print(
         f"code: {plan.n_dense} numbers (ratio {plan.ratio:.4g}), {bits}, {plan.bytes_per_row} bytes a row, "
-        f"read by {plan.decoder}"
+        f"read by {plan.decoder}" + ("" if plan.rank is None else f" with {plan.rank} factors")
     )
     console.print(f"loss per feature, of a variance of {plan.variance:.5g}:")
-    console.print(f"  {plan.law:.5g} predicted, were interference Gaussian")
+    which = "were interference Gaussian" if plan.rank is None else "of rows as those held out"
+    console.print(f"  {plan.law:.5g} predicted, {which}")
     if plan.held_out is None or plan.stderr is None:
         console.print("  there were too few rows to hold some out and see how far that is off")
         return
     off = off_by(plan.loss, plan.law)
     by = "" if off is None else f", {off} of that"
     console.print(
-        f"  {plan.loss:.5g} ± {plan.stderr:.1g} expected{by}, by {plan.held_out:.5g} on {held_out} rows held out"
+        f"  {plan.loss:.5g} ± {plan.stderr:.1g} expected{by}, by {plan.held_out:.5g} on "
+        f"{_held_words(profile).replace(' held out', ' rows held out', 1)}"
     )
     if plan.pca is None:
         return
-    fewer = "" if plan.pca_components == plan.n_dense else f", all that {plan.pca_components + 1} rows show"  # type: ignore[operator]
+    fewer = "" if plan.pca_components == plan.n_dense else f", all that {profile.sample.shape[0]} rows show"
     console.print(
         f"  {plan.pca:.5g} by {plan.pca_components} principal components, not rounded, on the same rows{fewer}"
     )
@@ -292,3 +352,6 @@ def _say_plan(console: Any, plan: Plan, held_out: int) -> None:
         console.print(
             "principal components, a linear code too, are better here: these features are far from independent"
         )
+    if plan.unseen:
+        console.print(f"{plan.unseen} of the features were never active: their distributions are guesses")
+    _say_copies(console, profile)

@@ -295,6 +295,8 @@ def _decoders(names: str | None, source: Source, on_data: bool) -> dict[str, typ
     # A soft threshold is for what has two sides, as one that cuts them off is for what has one.
     left_out = {name for name, kind in kinds.items() if kind.one_sided} if source.signed else {"soft"}
     left_out |= set() if knottable else {options.KNOT}
+    # Of independent features it is the linear one.
+    left_out.add("lmmse")
     if source.n_sparse is not None and not on_data:
         # It has no law there; of data it has one for features taken as alike.
         left_out.add("topk")

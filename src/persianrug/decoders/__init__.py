@@ -6,6 +6,7 @@ from persianrug.decoders.bounds import relu_bounds, relu_scaling
 from persianrug.decoders.gains import encoder_gains
 from persianrug.decoders.jumprelu import Gated, JumpReLU, ProLU
 from persianrug.decoders.linear import Linear
+from persianrug.decoders.lmmse import LMMSE
 from persianrug.decoders.oamp import OAMP, StateEvolution, recovery_threshold
 from persianrug.decoders.registry import DECODERS, from_recipe
 from persianrug.decoders.relu import ReLU
@@ -14,6 +15,7 @@ from persianrug.decoders.topk import TopK
 
 __all__ = [
     "DECODERS",
+    "LMMSE",
     "OAMP",
     "Bayes",
     "Decoder",

@@ -9,14 +9,17 @@ from persianrug.decoders.base import Decoder
 from persianrug.decoders.bayes import Bayes
 from persianrug.decoders.jumprelu import Gated, JumpReLU, ProLU
 from persianrug.decoders.linear import Linear
+from persianrug.decoders.lmmse import LMMSE
 from persianrug.decoders.oamp import OAMP
 from persianrug.decoders.relu import ReLU
 from persianrug.decoders.soft import SoftThreshold
 from persianrug.decoders.topk import TopK
+from persianrug.sources import Covariance
 from persianrug.sources import from_recipe as source_from_recipe
 
 DECODERS: dict[str, type[Decoder]] = {
-    decoder.name: decoder for decoder in (Linear, ReLU, JumpReLU, TopK, Gated, ProLU, SoftThreshold, Bayes, OAMP)
+    decoder.name: decoder
+    for decoder in (Linear, ReLU, JumpReLU, TopK, Gated, ProLU, SoftThreshold, Bayes, OAMP, LMMSE)
 }
 """Decoders by name."""
 
@@ -33,6 +36,8 @@ def from_recipe(recipe: dict[str, Any]) -> Decoder:
     parameters = {key: value for key, value in recipe.items() if key != "name"}
     if "source" in parameters:
         parameters["source"] = source_from_recipe(parameters["source"])
+    if isinstance(parameters.get("covariance"), dict):
+        parameters["covariance"] = Covariance.from_recipe(parameters["covariance"])
     try:
         return DECODERS[name](**parameters)
     except TypeError:

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from persianrug._support import checks
 from persianrug._support.extras import installing
-from persianrug._support.json import pack, unpack
+from persianrug._support.json import pack, packed, unpack, unpacked
 from persianrug.sketches.codes import Codes, Mixture, digest
 from persianrug.sketches.rug_layout import Layout
 from persianrug.sketches.sketch import Sketch
@@ -54,9 +54,9 @@ if TYPE_CHECKING:
     from zarr.core.dtype.wrapper import TBaseDType, TBaseScalar, ZDType
 
 _NAME, _VERSION = "persianrug.sketch", 1
-_KEYS = {"version", "encoder", "source", "bits", "decoder", "step", "centre", "noise", "dithered"}
+_KEYS = {"version", "encoder", "source", "bits", "decoder", "step", "centre", "noise", "dithered", "covariance"}
 # What arrays do not have that were made before codes were dithered.
-_NEWER = {"dithered"}
+_NEWER = {"dithered", "covariance"}
 _SEAL = 16
 _TYPES = ("float32", "float64")
 # Levels that agree so far are the same ones, computed on another machine.
@@ -107,8 +107,7 @@ class SketchCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin, ArrayBytes
         if not _KEYS - _NEWER <= recipe.keys() <= _KEYS:
             raise ValueError(f"it has {sorted(recipe)}")
         # With as many numbers as there are features, so that no small file makes a large array.
-        source = {name: unpack(value) for name, value in recipe["source"].items()}
-        self.sketch = Sketch.from_recipe({**recipe, "source": source})
+        self.sketch = Sketch.from_recipe(unpacked(recipe))
         rug = self.sketch.rug
         if self.sketch.source.n_sparse != rug.n_sparse:
             raise ValueError(f"its source has {self.sketch.source.n_sparse} features of {rug.n_sparse}")
@@ -133,9 +132,8 @@ class SketchCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin, ArrayBytes
         recipe, quantiser = sketch.recipe(), sketch.quantiser
         return cls(
             {
-                **recipe,
+                **packed(recipe),
                 "version": _VERSION,
-                "source": {name: pack(value) for name, value in recipe["source"].items()},
                 "step": 0.0 if quantiser is None else quantiser.step,
                 "centre": pack(np.zeros(0) if quantiser is None else sketch.middle),
                 "noise": 0.0 if quantiser is None else quantiser.variance,

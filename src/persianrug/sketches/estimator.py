@@ -17,6 +17,7 @@ from persianrug._support.arrays import listed, plain
 from persianrug._support.renamed import warn_renamed
 from persianrug._support.sparse import by_rows
 from persianrug.sketches.codes import Codes
+from persianrug.sketches.hold_out import HoldOut
 from persianrug.sketches.plan import CodeSize, Plan
 from persianrug.sketches.profile import Profile, ProfileFitter
 from persianrug.sketches.sketch import BLOCK, Sketch
@@ -41,7 +42,10 @@ class Sketcher(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
     bits : int from 1 to 16, "auto" or None
         What entries of the code are rounded to; "auto" takes a target_loss.
     decoder : str
-        "auto", or a name: linear, relu, jumprelu, gated, prolu, bayes, oamp, or soft.
+        "auto", or a name: linear, relu, jumprelu, gated, prolu, bayes, oamp, lmmse, or soft.
+    hold_out : str
+        Which rows `fit` holds out: "random" ones, "blocks" of rows, or "auto", which is blocks where rows follow
+        each other. Rows of `partial_fit`, whose number is not known before, are held out at random.
     seed : int >= 0
         Of the rug, and of which rows are held out.
 
@@ -81,6 +85,7 @@ class Sketcher(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         target_loss: float | None = None,
         bits: int | str | None = None,
         decoder: str = "auto",
+        hold_out: str = "auto",
         seed: int = 0,
     ) -> None:
         self.ratio = ratio
@@ -88,6 +93,7 @@ class Sketcher(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         self.target_loss = target_loss
         self.bits = bits
         self.decoder = decoder
+        self.hold_out = hold_out
         self.seed = seed
 
     def fit(self, X: Any, y: object = None) -> Self:  # noqa: ARG002
@@ -104,7 +110,7 @@ class Sketcher(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             If X is not finite, has fewer than two features or nothing but zeros, or a parameter is out of range.
         """
         self._fitter: ProfileFitter | None = None
-        return self._learn(X, reset=True)
+        return self._learn(X, reset=True, whole=True)
 
     def partial_fit(self, X: Any, y: object = None) -> Self:  # noqa: ARG002
         """Learn from more rows; arguments and errors as in `fit`.
@@ -116,7 +122,7 @@ class Sketcher(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             raise ValueError("the profile was given; allowed after from_profile: fit, which starts anew")
         return self._learn(X, reset=not begun)
 
-    def _learn(self, X: Any, *, reset: bool) -> Self:
+    def _learn(self, X: Any, *, reset: bool, whole: bool = False) -> Self:
         X = validate_data(
             self, _widened(X), accept_sparse="csr", dtype=[np.float64, np.float32], reset=reset,
             ensure_min_features=2 if reset else 1,
@@ -124,9 +130,11 @@ class Sketcher(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         if reset:
             self._fitter = ProfileFitter(X.shape[1], self.seed)
         fitter: Any = self._fitter
+        held = HoldOut(self.hold_out, X.shape[0]) if whole else HoldOut("random")
         step = max(1, BLOCK // X.shape[1])
         for start in range(0, X.shape[0], step):
-            fitter.add(X[start : start + step])
+            block = X[start : start + step]
+            fitter.add(block, held.groups(start, block))
         names = getattr(self, "feature_names_in_", None)
         self.profile_ = fitter.profile(None if names is None else list(names))
         self._plan_by_parameters()

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 import numpy as np
+import scipy.stats
 from numpy.typing import NDArray
 
 from persianrug._support import checks
 from persianrug.encoders import Rug
 from persianrug.sketches.profile import Profile, row_energies
 from persianrug.sketches.sketch import BLOCK, Sketch, decoders_for
+from persianrug.sources import Covariance
 
 Floats = NDArray[np.float64]
 
 # From fast to slow. Of the elementwise decoders the posterior mean loses least by its law, whatever the features;
 # the others are there by name. A slower one must be better by so much.
 _AUTOMATIC = ("linear", "bayes", "oamp")
+# That of features that go together, tried where rows are held out, with each of so many factors.
+_OF_COVARIANCE = "lmmse"
+_RANKS = (8, 16, 32, 64, 128)
 _BETTER = 0.95
 # Iterations take their time: an iterative decoder is tried on so many of the rows held out.
 _ITERATED = 256
 # Fewer rows are no sample.
 _FEW = 32
+# And fewer do not tell whether losses go with the energy.
+_FEW_TO_EXPLAIN = 8
 # Bits that are tried, the likely first.
 _BITS = (8, 6, 5, 4, 3, 2, 1, 7, 10, 12, 16)
 _FLOAT_BITS = 32
@@ -50,11 +57,14 @@ class Plan:
     held_out : float, or None where no rows were held out
         Measured loss per feature on rows that were not fitted.
     stderr : float, or None
-        Standard error of the loss to expect, given the energy of all rows.
+        Standard error of the loss to expect, given the energy of all rows. Where rows are held out in groups it is
+        that of the groups' means, so much larger where they are few that twice as much is left in 5% of cases.
     pca : float, or None
         Measured loss on the same rows of principal components, as many as the code has numbers, unrounded.
     pca_components : int, or None
         How many these are; fewer than n_dense where there were no more rows to learn them from.
+    rank : int, or None
+        Factors of the covariance that the decoder lmmse knows.
     variance : float
         Loss per feature of the mean alone, on the same rows.
     unseen : int
@@ -72,6 +82,7 @@ class Plan:
     stderr: float | None
     pca: float | None
     pca_components: int | None
+    rank: int | None
     variance: float
     unseen: int
 
@@ -87,8 +98,10 @@ class Plan:
 
     @property
     def pca_is_better(self) -> bool:
-        """Whether a plain linear code of as many numbers loses less on the rows held out."""
-        return self.pca is not None and self.held_out is not None and self.pca < self.held_out
+        """Whether a plain linear code of as many numbers loses less, beyond doubt, on the rows held out."""
+        if self.pca is None or self.held_out is None or self.stderr is None:
+            return False
+        return self.pca + 2 * self.stderr < self.held_out
 
     def recipe(self) -> dict[str, Any]:
         """All of it as a JSON object."""
@@ -189,7 +202,7 @@ class CodeSize:
             n_dense, bits, name = planner.smallest(cast(float, self.target_loss), many)
         else:
             n_dense, bits, name = self.n_dense, self.bits, planner.best(self.n_dense, self.bits)
-        return planner.plan(n_dense, bits, name), planner.sketch(n_dense, bits, name)
+        return planner.plan(n_dense, bits, name), planner.chosen(n_dense, bits, name)
 
 
 class _Planner:
@@ -197,16 +210,64 @@ class _Planner:
 
     def __init__(self, profile: Profile, seed: int, decoder: str) -> None:
         self.profile, self.seed = profile, seed
-        self.decoders = _AUTOMATIC if decoder == "auto" else (decoder,)
+        self.decoders: tuple[str, ...] = (decoder,)
+        if decoder == "auto":
+            known = profile.held_out is not None and profile.most_factors > 0
+            self.decoders = (*_AUTOMATIC, _OF_COVARIANCE) if known else _AUTOMATIC
+        self._kinds: dict[int, tuple[int, bool]] = {}
+        self._covariances: dict[tuple[int, bool], Covariance] = {}
         self._sketches: dict[Any, Sketch] = {}
         self._losses: dict[Any, tuple[float, float | None, float | None]] = {}
 
     def sketch(self, n_dense: int, bits: Any, decoder: str) -> Sketch:
+        """What is measured on the rows held out, which it knows nothing of."""
         key = (n_dense, bits, decoder)
         if key not in self._sketches:
-            rug = Rug(self.profile.n_sparse, n_dense, self.seed)
-            self._sketches[key] = Sketch(self.profile.source, rug, bits, decoder)
+            self._sketches[key] = self._made(n_dense, bits, decoder)
         return self._sketches[key]
+
+    def chosen(self, n_dense: int, bits: Any, decoder: str) -> Sketch:
+        """What reads codes: its covariance is that of all rows, once those held out have told its kind."""
+        sketch = self.sketch(n_dense, bits, decoder)
+        if sketch.covariance is None:
+            return sketch
+        whole = self.profile.covariance(sketch.covariance.rank, of_all=True)
+        return replace(sketch, covariance=whole.flattened() if sketch.covariance.flat else whole)
+
+    def _made(self, n_dense: int, bits: Any, decoder: str) -> Sketch:
+        rug = Rug(self.profile.n_sparse, n_dense, self.seed)
+        covariance = self._covariance(*self._kind(n_dense)) if decoder == _OF_COVARIANCE else None
+        return Sketch(self.profile.source, rug, bits, decoder, covariance=covariance)
+
+    def _kind(self, n_dense: int) -> tuple[int, bool]:
+        """Number of factors, and whether the diagonal is flat: what loses least of a code of about this length.
+
+        Too many factors explain the rows that were fitted, and no others.
+        """
+        n_sparse, held = self.profile.n_sparse, self.profile.held_out
+        most = self.profile.most_factors
+        if held is None:
+            return min(max(most // 4, 1), _RANKS[-1], most), False
+        about = min(n_sparse, max(1, round(2 ** (round(2 * math.log2(n_dense)) / 2))))
+        if about not in self._kinds:
+            rug, tried = Rug(n_sparse, about, self.seed), []
+            # What takes longer must be better by so much.
+            for flat, share in ((True, 1.0), (False, _BETTER)):
+                for rank in sorted({min(rank, most) for rank in _RANKS}):
+                    sketch = Sketch(
+                        self.profile.source, rug, None, _OF_COVARIANCE, covariance=self._covariance(rank, flat)
+                    )
+                    tried.append((float(losses(sketch, held[:_ITERATED]).mean()) / share, rank, flat))
+            _, rank, flat = min(tried)
+            self._kinds[about] = rank, flat
+        return self._kinds[about]
+
+    def _covariance(self, rank: int, flat: bool) -> Covariance:
+        key = (rank, flat)
+        if key not in self._covariances:
+            found = self.profile.covariance(rank)
+            self._covariances[key] = found.flattened() if flat else found
+        return self._covariances[key]
 
     def expected(self, n_dense: int, bits: Any, decoder: str) -> float:
         """The loss to expect, of a slow decoder by some of the rows held out."""
@@ -214,27 +275,31 @@ class _Planner:
 
     def law(self, sketch: Sketch) -> float:
         sample = self.profile.sample
+        if sketch.covariance is not None:
+            # It explains the rows that it was fitted to better than others, and its law on rows is exact.
+            held = self.profile.held_out
+            return sketch.law() if held is None else float(sketch.laws_on(held).mean())
         if sample is None or sample.shape[0] < _FEW:
             # A few rows say less than the features' distributions do.
             return sketch.law()
         sample = sample[: _ITERATED if sketch.decoder == "oamp" else None]
-        return self.of_all(sketch.laws_on(sample), sample)[0]
+        return self.of_all(sketch.laws_on(sample), sample, None)[0]
 
-    def of_all(self, found: Floats, rows: Any) -> tuple[float, float]:
+    def of_all(self, found: Floats, rows: Any, groups: NDArray[np.int64] | None) -> tuple[float, float]:
         """Mean over all rows of losses that are known of some, and its standard error.
 
         Losses go with the energy of a row, of which the mean over all rows is known: their regression on it, as a
-        control variate. Where that would say something else altogether, the energy does not explain them.
+        control variate. Where that would say something else altogether, or of one half of the rows says nothing of
+        the other, the energy does not explain them.
         """
-        mean, scale = float(found.mean()), math.sqrt(len(found))
         if self.profile.energy is not None:
             energies = row_energies(rows, self.profile.source.mean)
             gaps = energies - energies.mean()
-            slope = float(gaps @ found) / max(float(gaps @ gaps), 1e-300)
-            better = mean + slope * (self.profile.energy - float(energies.mean()))
-            if abs(better - mean) < 0.25 * mean:
-                return better, float((found - slope * gaps).std(ddof=1)) / scale
-        return mean, float(found.std(ddof=1)) / scale
+            slope = _slope(gaps, found)
+            shift = slope * (self.profile.energy - float(energies.mean()))
+            if abs(shift) < 0.25 * found.mean() and _explains(gaps, found):
+                return float(found.mean()) + shift, _stderr(found - slope * gaps, groups)
+        return float(found.mean()), _stderr(found, groups)
 
     def best(self, n_dense: int, bits: Any) -> str:
         """The decoder of the least expected loss, but for a slower one that is hardly better."""
@@ -303,7 +368,8 @@ class _Planner:
                 self._losses[key] = self.law(sketch), None, None
             else:
                 found = losses(sketch, held[:most])
-                self._losses[key] = *self.of_all(found, held[:most]), float(found.mean())
+                groups = None if self.profile.groups is None else self.profile.groups[:most]
+                self._losses[key] = *self.of_all(found, held[:most], groups), float(found.mean())
         return self._losses[key]
 
     def plan(self, n_dense: int, bits: Any, decoder: str) -> Plan:
@@ -323,9 +389,40 @@ class _Planner:
             stderr=stderr,
             pca=pca,
             pca_components=components,
+            rank=None if sketch.covariance is None else sketch.covariance.rank,
             variance=variance,
             unseen=self.profile.unseen,
         )
+
+
+def _slope(gaps: Floats, found: Floats) -> float:
+    return float(gaps @ (found - found.mean())) / max(float(gaps @ gaps), 1e-300)
+
+
+def _explains(gaps: Floats, found: Floats) -> bool:
+    """Whether the regression on every other row leaves less of the others than their mean does."""
+    if len(found) < _FEW_TO_EXPLAIN:
+        return False
+    left = plain = 0.0
+    for one, other in ((slice(0, None, 2), slice(1, None, 2)), (slice(1, None, 2), slice(0, None, 2))):
+        slope = _slope(gaps[one] - gaps[one].mean(), found[one])
+        own = gaps[other] - gaps[other].mean()
+        left += float((found[other] - slope * own).var())
+        plain += float(found[other].var())
+    return left < plain
+
+
+def _stderr(found: Floats, groups: NDArray[np.int64] | None) -> float:
+    """Standard error of the mean, of rows that are independent or of groups that are."""
+    if groups is not None:
+        _, group = np.unique(groups, return_inverse=True)
+        counts = np.bincount(group)
+        if len(counts) > 1:
+            means = np.bincount(group, found) / counts
+            # Twice it is to hold as often as of many groups.
+            few = float(scipy.stats.t.ppf(0.975, len(counts) - 1) / scipy.stats.norm.ppf(0.975))
+            return few * float(means.std(ddof=1)) / math.sqrt(len(counts))
+    return float(found.std(ddof=1)) / math.sqrt(len(found))
 
 
 def losses(sketch: Sketch, rows: Any) -> Any:

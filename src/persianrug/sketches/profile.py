@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,15 @@ from persianrug._support.sparse import by_rows
 from persianrug._support.threads import one_thread
 from persianrug.encoders.base import MOST_SPARSE
 from persianrug.sketches.codes import digest
-from persianrug.sources import FeatureMoments, Source, SparseGaussian, SparseTruncatedNormal
+from persianrug.sources import (
+    Covariance,
+    FeatureMoments,
+    SecondMoments,
+    Source,
+    SparseGaussian,
+    SparseTruncatedNormal,
+)
+from persianrug.sources.second_moments import width
 
 Floats = NDArray[np.float64]
 Keys = NDArray[np.uint64]
@@ -40,12 +48,16 @@ Keys = NDArray[np.uint64]
 _HELD_OUT = 1024
 _COMPONENTS_FROM = 2048
 _MOST_ENTRIES = 1 << 23
+# Of so many rows held out it is asked whether they are near copies: nearer to a row that was fitted than this part
+# of what is between rows drawn at random.
+_COMPARED, _NEAR = 256, 0.1
 # Share of the rows that are held out, where they are few.
 _SHARE = 4
 
 _FORMAT, _VERSION = "persianrug profile", 1
 # What the format was called before, which still is read.
 _OLD_FORMAT = "persianrug laws"
+_SECOND = ("sums", "squares", "products")
 # A profile may claim any size; more than this is not read.
 _MOST_BYTES = 1 << 30
 
@@ -58,12 +70,15 @@ class Kept(Parts):
     ----------
     moments : FeatureMoments
         Of the rows that were fitted.
+    second : SecondMoments, or None
+        Of the same rows: how features go together. None in files that were written before it was learnt.
     held_keys, sample_keys : array (k,) of uint64
         Of the rows that are held out, and of the sample, in their order: random numbers, the least of which say
         which rows are drawn.
     """
 
     moments: FeatureMoments
+    second: SecondMoments | None
     held_keys: Keys
     sample_keys: Keys
 
@@ -98,6 +113,9 @@ class Profile(Parts):
         Of the features.
     kept : Kept, or None
         What merging needs; None in files that were written before profiles could be merged.
+    groups : array (k,) of int64, or None
+        Of the rows held out, which were held out together, as blocks of rows that follow each other: rows of a
+        group are not independent. None where each was drawn by itself.
     """
 
     source: Source
@@ -109,6 +127,7 @@ class Profile(Parts):
     sample: Any = field(default=None, repr=False)
     energy: float | None = None
     kept: Kept | None = field(default=None, repr=False)
+    groups: NDArray[np.int64] | None = field(default=None, repr=False)
 
     def __add__(self, other: Profile) -> Profile:
         """The profile of the rows of both.
@@ -127,20 +146,75 @@ class Profile(Parts):
                 f"the {which} profile was written before profiles could be merged; "
                 "allowed: those that fit writes now"
             )
-        held, sample = (
-            _Sample.of([(one, one_keys), (two, two_keys)], self.n_sparse)
-            for one, one_keys, two, two_keys in (
-                (self.held_out, self.kept.held_keys, other.held_out, other.kept.held_keys),
-                (self.sample, self.kept.sample_keys, other.sample, other.kept.sample_keys),
-            )
+        held = _Sample.of(
+            [
+                (self.held_out, self.kept.held_keys, self.groups),
+                (other.held_out, other.kept.held_keys, other.groups),
+            ],
+            self.n_sparse,
+        )
+        sample = _Sample.of(
+            [(self.sample, self.kept.sample_keys, None), (other.sample, other.kept.sample_keys, None)],
+            self.n_sparse,
         )
         moments = self.kept.moments + other.kept.moments
-        return _assembled(moments, held, sample, self.names if self.names is not None else other.names)
+        one, two = self.kept.second, other.kept.second
+        second = None if one is None or two is None else one + two
+        return _assembled(moments, second, held, sample, self.names if self.names is not None else other.names)
 
     @property
     def n_sparse(self) -> int:
         """How many features there are."""
         return len(self.source.p)
+
+    @property
+    def near_copies(self) -> float | None:
+        """Share of the rows held out that have a near copy among rows that were fitted.
+
+        Of those of no small energy, the share whose squared distance to the nearest row of the sample is below a
+        tenth of that of two rows drawn at random. None where no rows tell.
+        """
+        if self.held_out is None or self.sample is None or not self.energy:
+            return None
+        held = self.held_out[:_COMPARED]
+        energies = row_energies(held, self.source.mean)
+        squares = np.asarray(self.sample.multiply(self.sample).sum(axis=1)).ravel()
+        own = np.asarray(held.multiply(held).sum(axis=1)).ravel()
+        distances = own[:, None] - 2 * (held @ self.sample.T).toarray() + squares
+        telling = energies > _NEAR * self.energy
+        if not telling.any():
+            return None
+        nearest = distances.min(axis=1)[telling] / self.n_sparse
+        return float(np.mean(nearest < _NEAR * 2 * self.energy))
+
+    @property
+    def most_factors(self) -> int:
+        """Factors that `covariance` can have, 0 where the profile does not know how features go together."""
+        return 0 if self.kept is None or self.kept.second is None else self.kept.second.most_factors
+
+    def covariance(self, rank: int, *, of_all: bool = False) -> Covariance:
+        """How features go together, with so many factors, or as many as there are.
+
+        Parameters
+        ----------
+        rank : int >= 0
+        of_all : bool
+            Of rows that were held out, too, once they have told which rank is best.
+
+        Raises
+        ------
+        ValueError
+            If the rank is negative, or the profile was written before that was learnt.
+        """
+        if self.kept is None or self.kept.second is None:
+            raise ValueError(
+                "the profile was written before profiles knew how features go together; "
+                "allowed: those that fit writes now"
+            )
+        second = self.kept.second
+        if of_all and self.held_out is not None:
+            second = second + SecondMoments.of(self.held_out)
+        return second.covariance(rank)
 
     def pca_loss(self, n_dense: int) -> tuple[float, int] | None:
         """Loss of the best linear code of n_dense numbers, measured, and how many components that had.
@@ -185,6 +259,7 @@ class Profile(Parts):
             "held_out": _pack_rows(self.held_out),
             "sample": _pack_rows(self.sample),
             "kept": _pack_kept(self.kept),
+            "groups": pack(self.groups),
         }
         content["digest"] = digest(content)
         write_whole(path, (json.dumps(content) + "\n").encode())
@@ -240,6 +315,7 @@ class Profile(Parts):
                 sample,
                 None if content["energy"] is None else checks.not_negative("energy", content["energy"]),
                 _unpack_kept(content.get("kept"), rows, source.n_sparse, held_out, sample),
+                _unpack_groups(content.get("groups"), held_out),
             )
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(
@@ -267,14 +343,23 @@ class ProfileFitter:
         self._moments = FeatureMoments(
             0, np.zeros(n_sparse, dtype=np.int64), np.zeros(n_sparse), np.zeros(n_sparse), math.inf
         )
+        self._second = SecondMoments.none(n_sparse)
+        self._seen = 0
 
     @property
     def rows(self) -> int:
         """How many rows were seen."""
-        return self._moments.rows + len(self._held.keys)
+        return self._seen
 
-    def add(self, rows: Any) -> None:
+    def add(self, rows: Any, groups: Any = None) -> None:
         """Learn from a block of rows, an array or a SciPy sparse matrix (rows, n_sparse).
+
+        Parameters
+        ----------
+        rows : array or SciPy sparse matrix
+        groups : array (rows,) of int64, optional
+            Which rows are held out, by the number of the group of each, and -1 for those that are not; see
+            `HoldOut.groups`. By default they are drawn at random. Either all blocks of rows have groups, or none.
 
         Raises
         ------
@@ -295,12 +380,24 @@ class ProfileFitter:
                 f"rows holds NaN, or sizes beyond {checks.LARGEST:g}; allowed: finite numbers up to that"
             )
         keys = self._keys.random_raw(rows.shape[0])
-        entering, leaving_keys, leaving = self._held.add(keys, rows)
-        # Most blocks of a long stream enter as they are.
-        staying = rows[~entering] if entering.any() else rows
-        for part_keys, part in ((leaving_keys, leaving), (keys[~entering], staying)):
+        self._seen += rows.shape[0]
+        if groups is not None:
+            groups = np.asarray(groups)
+            if groups.shape != keys.shape or groups.dtype != np.int64:
+                raise ValueError(f"groups is {checks.shown(groups)}; allowed: an int64 array ({len(keys)},)")
+            chosen = groups >= 0
+            # Those that leave were held out with others of their group, and are not fitted.
+            self._held.add(keys[chosen], rows[chosen], groups[chosen])
+            fitted = [(keys[~chosen], rows[~chosen])]
+        else:
+            entering, leaving_keys, leaving = self._held.add(keys, rows)
+            # Most blocks of a long stream enter as they are.
+            staying = rows[~entering] if entering.any() else rows
+            fitted = [(leaving_keys, leaving), (keys[~entering], staying)]
+        for part_keys, part in fitted:
             if part.shape[0]:
                 self._moments = self._moments + FeatureMoments.of(part)
+                self._second = self._second + SecondMoments.of(part)
                 self._others.add(part_keys, part)
 
     def profile(self, names: Sequence[str] | None = None) -> Profile:
@@ -313,7 +410,7 @@ class ProfileFitter:
         """
         if not self.rows:
             raise ValueError("rows is empty; allowed: at least one row")
-        return _assembled(self._moments, self._held, self._others, names)
+        return _assembled(self._moments, self._second, self._held, self._others, names)
 
     def laws(self, names: Sequence[str] | None = None) -> Profile:
         """The old name of `profile`."""
@@ -321,18 +418,30 @@ class ProfileFitter:
         return self.profile(names)
 
 
-def _assembled(moments: FeatureMoments, held: _Sample, others: _Sample, names: Sequence[str] | None) -> Profile:
+def _assembled(
+    moments: FeatureMoments,
+    second: SecondMoments | None,
+    held: _Sample,
+    others: _Sample,
+    names: Sequence[str] | None,
+) -> Profile:
     """The profile of rows that may be held out, and of others: their moments and a sample of them."""
     order = np.argsort(held.keys, kind="stable")
-    count = min(_most(_HELD_OUT, held.n_sparse), (moments.rows + len(order)) // _SHARE, len(order))
+    count = min(_most(_HELD_OUT, held.n_sparse), len(order))
+    grouped = held.groups is not None
+    if not grouped:
+        count = min(count, (moments.rows + len(order)) // _SHARE)
     # Of fewer than two no standard error can be told.
     count = count if count > 1 else 0
-    held_out, rest = (held.rows[part] for part in (order[:count], order[count:]))
+    # Rows of groups are not fitted, even where there are too many of them to be held out.
+    places = order[count:] if not grouped else order[:0]
+    held_out, rest = held.rows[order[:count]], held.rows[places]
     if rest.shape[0]:
         moments = moments + FeatureMoments.of(rest)
+        second = None if second is None else second + SecondMoments.of(rest)
     kind: Any = SparseGaussian if min(moments.least, _least(held_out)) < 0 else SparseTruncatedNormal
     # Those of the least keys, whatever the blocks that they came in.
-    keys = np.concatenate([held.keys[order[count:]], others.keys])
+    keys = np.concatenate([held.keys[places], others.keys])
     least = np.argsort(keys, kind="stable")[: _most(_COMPONENTS_FROM, held.n_sparse)]
     fitted = scipy.sparse.vstack([rest, others.rows], format="csr")[least]
     source = kind.of_moments(moments)
@@ -345,7 +454,8 @@ def _assembled(moments: FeatureMoments, held: _Sample, others: _Sample, names: S
         None if names is None else tuple(names),
         fitted if fitted.shape[0] else None,
         _mean_energy(moments + FeatureMoments.of(held_out) if count else moments, source.mean),
-        Kept(moments, held.keys[order[:count]], keys[least]),
+        Kept(moments, second, held.keys[order[:count]], keys[least]),
+        held.groups[order[:count]] if held.groups is not None and count else None,
     )
 
 
@@ -360,19 +470,31 @@ class _Sample:
         self.n_sparse, self.most = n_sparse, most
         self.keys = np.empty(0, dtype=np.uint64)
         self.rows = scipy.sparse.csr_array((0, n_sparse))
+        self.groups: NDArray[np.int64] | None = None
 
     @classmethod
-    def of(cls, parts: Iterable[tuple[Any, Keys]], n_sparse: int) -> _Sample:
-        """All rows of some parts, each of which may be None, with their keys."""
+    def of(cls, parts: Sequence[tuple[Any, Keys, NDArray[np.int64] | None]], n_sparse: int) -> _Sample:
+        """All rows of some parts, each of which may be None, with their keys and groups.
+
+        If one part has groups, rows of the others are groups by themselves.
+        """
         sample = cls(n_sparse, 0)
-        for rows, keys in parts:
+        grouped = any(groups is not None for _, _, groups in parts)
+        for rows, keys, groups in parts:
             if rows is not None:
                 sample.rows = scipy.sparse.vstack([sample.rows, rows], format="csr")
                 sample.keys = np.concatenate([sample.keys, keys])
+                if grouped:
+                    before = np.empty(0, dtype=np.int64) if sample.groups is None else sample.groups
+                    first = int(before.max(initial=-1)) + 1
+                    own = first + (np.arange(len(keys)) if groups is None else groups)
+                    sample.groups = np.concatenate([before, own])
         sample.most = len(sample.keys)
         return sample
 
-    def add(self, keys: NDArray[np.uint64], rows: Any) -> tuple[NDArray[np.bool_], NDArray[np.uint64], Any]:
+    def add(
+        self, keys: NDArray[np.uint64], rows: Any, groups: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.bool_], NDArray[np.uint64], Any]:
         """Take the rows that belong into the sample.
 
         Returns
@@ -387,6 +509,9 @@ class _Sample:
         inside[np.argsort(every, kind="stable")[: self.most]] = True
         staying, entering = inside[: len(self.keys)], inside[len(self.keys) :]
         left = self.keys[~staying], self.rows[~staying]
+        if groups is not None:
+            before = np.empty(0, dtype=np.int64) if self.groups is None else self.groups
+            self.groups = np.concatenate([before[staying], groups[entering]])
         if entering.any():
             self.keys = np.concatenate([self.keys[staying], keys[entering]])
             new = scipy.sparse.csr_array(rows[entering])
@@ -425,13 +550,24 @@ def _unpack_rows(content: Any, n_sparse: int) -> Any:
     return rows
 
 
+def _unpack_groups(content: Any, held_out: Any) -> NDArray[np.int64] | None:
+    if content is None:
+        return None
+    groups = np.asarray(unpack(content))
+    if held_out is None or groups.shape != (held_out.shape[0],) or groups.dtype != np.int64 or groups.min() < 0:
+        raise ValueError("its groups do not fit its rows")
+    return groups
+
+
 def _pack_kept(kept: Kept | None) -> Any:
     if kept is None:
         return None
-    moments = kept.moments
+    moments, second = kept.moments, kept.second
     parts = {name: pack(getattr(moments, name)) for name in ("counts", "means", "scatters")}
     # In an array, since JSON has no infinity, which is the least of no rows.
     least = pack(np.array([moments.least]))
+    if second is not None:
+        parts["second"] = {name: pack(getattr(second, name)) for name in _SECOND}
     return {**parts, "least": least, "held_keys": pack(kept.held_keys), "sample_keys": pack(kept.sample_keys)}
 
 
@@ -453,7 +589,18 @@ def _unpack_kept(content: Any, rows: int, n_sparse: int, held_out: Any, sample: 
     for part, drawn in zip(keys, (held_out, sample), strict=True):
         if part.shape != (0 if drawn is None else drawn.shape[0],) or part.dtype != np.uint64:
             raise ValueError("its keys do not fit its rows")
-    return Kept(FeatureMoments(rows, counts, means, scatters, float(least[0])), keys[0], keys[1])
+    moments = FeatureMoments(rows, counts, means, scatters, float(least[0]))
+    return Kept(moments, _unpack_second(content.get("second"), rows, n_sparse), keys[0], keys[1])
+
+
+def _unpack_second(content: Any, rows: int, n_sparse: int) -> SecondMoments | None:
+    if content is None:
+        return None
+    parts = [np.asarray(unpack(content[name])) for name in _SECOND]
+    for part, shape in zip(parts, ((n_sparse,), (n_sparse,), (n_sparse, width(n_sparse))), strict=True):
+        if part.shape != shape or part.dtype != np.float64 or not np.isfinite(part).all():
+            raise ValueError("its second moments are no numbers, some a feature")
+    return SecondMoments(rows, *parts)
 
 
 def _least(rows: Any) -> float:

@@ -104,10 +104,23 @@ class RowFile:
                 block = _floats(next(blocks))
                 entries = block.data if hasattr(block, "tocsr") else block
                 if not np.isfinite(entries).all():
-                    raise ValueError(f"rows {start} to {start + block.shape[0]} hold NaN or infinity; allowed: "
-                                     "finite numbers")  # fmt: skip
+                    raise ValueError(_not_finite(block, start, self.names))
             yield block
             start += block.shape[0]
+
+
+def _not_finite(block: Any, start: int, names: tuple[str, ...] | None) -> str:
+    """What is said of a block of rows that holds what is no finite number: where the first is."""
+    if hasattr(block, "tocoo"):
+        parts = block.tocoo()
+        wrong = np.flatnonzero(~np.isfinite(parts.data))
+        first = wrong[np.lexsort((parts.col[wrong], parts.row[wrong]))[0]]
+        row, column, value = int(parts.row[first]), int(parts.col[first]), parts.data[first]
+    else:
+        row, column = (int(place) for place in np.argwhere(~np.isfinite(block))[0])
+        value = block[row, column]
+    named = "" if names is None else f" ({names[column]})"
+    return f"row {start + row} holds {value} in column {column}{named}; allowed: finite numbers"
 
 
 def open_rows(path: str | os.PathLike[str], pipe: BinaryIO | None = None, layer: str | None = None) -> RowFile:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from persianrug._support import checks
 from persianrug._support.arrays import bounded
-from persianrug._support.json import unpack
+from persianrug._support.json import unpack, unpacked
 from persianrug.sketches.codes import Codes, Mixture, digest, places
 from persianrug.sketches.rug_layout import (
     ALLOWED,
@@ -136,9 +136,7 @@ class RugReader:
             raise self._error(f"has a header of no codes: {' '.join(str(error).split())}") from None
 
     def _read_header(self, header: dict[str, Any]) -> None:
-        recipe = header["recipe"]
-        source = {name: unpack(value) for name, value in recipe["source"].items()}
-        self.sketch = Sketch.from_recipe({**recipe, "source": source})
+        self.sketch = Sketch.from_recipe(unpacked(header["recipe"]))
         rug = self.sketch.rug
         self.digest = digest(rug.recipe())
         claimed = header["n_sparse"], header["n_dense"], header["digest"]

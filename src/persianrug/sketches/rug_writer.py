@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from persianrug._support import checks
 from persianrug._support.arrays import as_tensor, bounded
-from persianrug._support.json import pack
+from persianrug._support.json import pack, packed
 from persianrug.sketches.codes import Codes, Mixture, digest
 from persianrug.sketches.plan import Plan
 from persianrug.sketches.rug_layout import (
@@ -114,7 +114,7 @@ class RugWriter:
             "centre": pack(layout.centre),
             "chunk_rows": self.chunk_rows,
             "mixture": self.mixture.recipe(),
-            "recipe": {**recipe, "source": {name: pack(value) for name, value in source.items()}},
+            "recipe": packed({**recipe, "source": source}),
             "digest": self._digest,
             "names": None if names is None else list(names),
             "plan": None if plan is None else plan.recipe(),

@@ -21,12 +21,12 @@ from persianrug._support.sparse import by_rows
 from persianrug._support.threads import one_thread
 from persianrug.autoencoder import Autoencoder
 from persianrug.channel import Channel
-from persianrug.decoders import DECODERS, OAMP
+from persianrug.decoders import DECODERS, LMMSE, OAMP
 from persianrug.decoders.base import Elementwise, spread_levels
 from persianrug.encoders import Rug
 from persianrug.rounding import MOST_BITS, Quantiser
 from persianrug.sketches.codes import Codes, Mixture, digest
-from persianrug.sources import Source
+from persianrug.sources import Covariance, Source
 
 # Entries of a block of rows, where there are more.
 BLOCK = 1 << 22
@@ -49,6 +49,8 @@ class Sketch(Parts):
         Name of the decoder.
     dithered : bool
         Whether levels have offsets (`persianrug.rounding`); those of sketches that were stored before do not.
+    covariance : Covariance, optional
+        How features go together, which the decoder lmmse reads codes by; codes are the same with it and without.
 
     Raises
     ------
@@ -61,6 +63,7 @@ class Sketch(Parts):
     bits: int | None = None
     decoder: str = "bayes"
     dithered: bool = True
+    covariance: Covariance | None = None
     _tuned: dict[Any, Autoencoder] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -80,6 +83,14 @@ class Sketch(Parts):
         if self.bits is not None:
             object.__setattr__(self, "bits", checks.integer("bits", self.bits, 1, MOST_BITS))
         checks.flag("dithered", self.dithered)
+        if self.covariance is not None:
+            if not isinstance(self.covariance, Covariance):
+                raise ValueError(f"covariance is {checks.shown(self.covariance)}; allowed: a Covariance")
+            if self.covariance.n_sparse != self.rug.n_sparse:
+                raise ValueError(
+                    f"covariance is of {self.covariance.n_sparse} features; allowed with {self.rug}: "
+                    f"{self.rug.n_sparse}"
+                )
 
     @cached_property
     def quantiser(self) -> Quantiser | None:
@@ -105,11 +116,17 @@ class Sketch(Parts):
         return self._model(self.mixture, self.rug.n_dense)
 
     def law(self) -> float:
-        """Predicted loss per feature, if features are independent and follow the source."""
-        return self.model.law(self.source)
+        """Predicted loss per feature, if features follow the source and are independent, or have the covariance.
+
+        Of the decoder lmmse it is an upper bound where features are >= 0.
+        """
+        return float(self.losses().mean())
 
     def losses(self) -> NDArray[np.float64]:
         """Predicted loss of every feature, (n_sparse,), whose mean is `law`."""
+        decoder = self.model.decoder
+        if isinstance(decoder, LMMSE) and self.covariance is not None:
+            return decoder.law_of(self.covariance, self.rug, self.model.channel)
         return self.model.laws(self.source)
 
     def law_on(self, rows: Any, seed: int = 0) -> float:
@@ -141,7 +158,7 @@ class Sketch(Parts):
             If rows have another shape, are not finite or beyond 1e30, or the decoder is topk.
         """
         model, rug = self.model, self.rug
-        if not isinstance(model.decoder, Elementwise | OAMP):
+        if not isinstance(model.decoder, Elementwise | OAMP | LMMSE):
             raise ValueError(f"decoder is {self.decoder!r}; allowed on rows: all others")
         generator = torch.Generator().manual_seed(checks.seed(seed))
         mean = torch.from_numpy(np.broadcast_to(self.source.mean, rug.n_sparse).copy())
@@ -156,7 +173,12 @@ class Sketch(Parts):
                 sigma = power.clamp(min=0.0).sqrt()
                 return x + sigma * torch.randn(x.shape, generator=generator, dtype=x.dtype), sigma
 
-            if isinstance(model.decoder, Elementwise):
+            if isinstance(model.decoder, LMMSE):
+                # Nothing is taken to be Gaussian but the noise of rounding.
+                z = rug.encode(x)
+                z += noise**0.5 * torch.randn(z.shape, generator=generator, dtype=z.dtype)
+                x_hat = model.decode(z)
+            elif isinstance(model.decoder, Elementwise):
                 # Not sum_j W_ij^2 (x_j - mean_j)^2: z_i stands for W_ij, which would count twice.
                 squares = (x - mean).square()
                 energy = (squares.sum(dim=1, keepdim=True) - squares) / (rug.n_sparse - 1)
@@ -233,13 +255,14 @@ class Sketch(Parts):
 
     def recipe(self) -> dict[str, Any]:
         """What the sketch is made from: numbers, and arrays in the recipe of its source."""
-        return {
+        recipe = {
             "encoder": self.rug.recipe(),
             "source": self.source.recipe(),
             "bits": self.bits,
             "decoder": self.decoder,
             "dithered": self.dithered,
         }
+        return recipe if self.covariance is None else {**recipe, "covariance": self.covariance.recipe()}
 
     @classmethod
     def from_recipe(cls, recipe: dict[str, Any]) -> Sketch:
@@ -254,9 +277,14 @@ class Sketch(Parts):
             encoder = dict(recipe["encoder"])
             if encoder.pop("name") != Rug.name:
                 raise ValueError(f"encoder is {recipe['encoder']['name']!r}; allowed: 'rug'")
-            source = sources.from_recipe(recipe["source"])
+            covariance = recipe.get("covariance")
             return cls(
-                source, Rug.stored(**encoder), recipe["bits"], recipe["decoder"], recipe.get("dithered", False)
+                sources.from_recipe(recipe["source"]),
+                Rug.stored(**encoder),
+                recipe["bits"],
+                recipe["decoder"],
+                recipe.get("dithered", False),
+                None if covariance is None else Covariance.from_recipe(covariance),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"recipe is none of a sketch: {error!r}; allowed: one that a sketch wrote") from None
@@ -270,12 +298,18 @@ class Sketch(Parts):
                 source = sources.sum_of(
                     source, mixture.terms, mixture.weight, mixture.power, signed=mixture.signed
                 )
-            decoder = DECODERS[self.decoder]
-            if decoder.one_sided and source.signed:
+            kind = DECODERS[self.decoder]
+            if kind.one_sided and source.signed:
                 # The one-sided decoder of what has two sides.
-                decoder = DECODERS["soft"]
+                kind = DECODERS["soft"]
+            decoder = kind()
+            if isinstance(decoder, LMMSE):
+                covariance = self.covariance
+                if covariance is not None:
+                    covariance = covariance.of_sums(mixture.weight, mixture.power)
+                decoder = LMMSE(covariance, positive=not source.signed)
             channel = Channel(noise=math.sqrt(mixture.noise), erasures=1 - kept / self.rug.n_dense)
-            self._tuned[key] = Autoencoder(self.rug, decoder(), channel=channel).tune(source)
+            self._tuned[key] = Autoencoder(self.rug, decoder, channel=channel).tune(source)
         return self._tuned[key]
 
     @cached_property

@@ -2,20 +2,24 @@
 
 from persianrug.sources.atoms import Empirical, SparseConstant
 from persianrug.sources.base import Each, Source
+from persianrug.sources.covariance import Covariance
 from persianrug.sources.exponential import SparseExponential
 from persianrug.sources.moments import FeatureMoments
 from persianrug.sources.normal import SparseGaussian, SparseHalfNormal, SparseTruncatedNormal
 from persianrug.sources.rates import zipf_rates
 from persianrug.sources.registry import SOURCES, from_recipe
 from persianrug.sources.rows import read_rows
+from persianrug.sources.second_moments import SecondMoments
 from persianrug.sources.sums import sum_of
 from persianrug.sources.uniform import SparseUniform
 
 __all__ = [
     "SOURCES",
+    "Covariance",
     "Each",
     "Empirical",
     "FeatureMoments",
+    "SecondMoments",
     "Source",
     "SparseConstant",
     "SparseExponential",
