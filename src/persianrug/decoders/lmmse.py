@@ -236,7 +236,7 @@ class _Solver:
         """The noise, with what is a feature's own, but no less than what can be told from nothing."""
         if power is None:
             power = own + float(self._codes.square().sum()) / max(self.n_kept, 1)
-        return max(own + self._noise, _LEAST_NOISE * power, np.finfo(float).tiny)
+        return max(own + self._noise, _LEAST_NOISE * power, float(np.finfo(np.float32).tiny))
 
 
 def _losses(solver: _Solver, features: Covariance, noise: float) -> NDArray[np.float64]:

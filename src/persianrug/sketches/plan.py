@@ -290,9 +290,9 @@ class _Planner:
 
         Losses go with the energy of a row, of which the mean over all rows is known: their regression on it, as a
         control variate. Where that would say something else altogether, or of one half of the rows says nothing of
-        the other, the energy does not explain them.
+        the other, the energy does not explain them; and where rows follow each other, those to come have another.
         """
-        if self.profile.energy is not None:
+        if self.profile.energy is not None and groups is None:
             energies = row_energies(rows, self.profile.source.mean)
             gaps = energies - energies.mean()
             slope = _slope(gaps, found)

@@ -107,7 +107,9 @@ class SecondMoments(Parts):
         variance = np.maximum(self.squares / self.rows - mean**2, 0.0)
         factors = self._factors[: min(rank, self.most_factors)]
         left = np.maximum(variance - np.square(factors).sum(axis=0), 0.0)
-        least = max(_LEAST_LEFT * float(left.mean()), _ROUNDING * float(variance.mean()), np.finfo(float).tiny)
+        least = max(
+            _LEAST_LEFT * float(left.mean()), _ROUNDING * float(variance.mean()), float(np.finfo(np.float32).tiny)
+        )
         # As they are stored, so that codes are rounded and read alike by those who made them and by others.
         stored: Any = [part.astype(np.float32) for part in (mean, factors, np.maximum(left, least))]
         return Covariance(*stored)
