@@ -128,11 +128,11 @@ def test_it_is_saved(tmp_path):
 
 
 def test_misuse_is_refused():
-    with pytest.raises(ValueError, match="^covariance is 3; allowed: a Covariance$"):
+    with pytest.raises(ValueError, match=r"^covariance is 3; allowed: a Covariance$"):
         pr.LMMSE(3)
-    with pytest.raises(ValueError, match="^positive is 'yes'; allowed"):
+    with pytest.raises(ValueError, match=r"^positive is 'yes'; allowed"):
         pr.LMMSE(made(4, 1), positive="yes")
-    with pytest.raises(ValueError, match="^covariance is None; allowed to decode"):
+    with pytest.raises(ValueError, match=r"^covariance is None; allowed to decode"):
         pr.LMMSE().decode(torch.zeros(1, 6), pr.Rug(16, 6))
     for use in (
         lambda: pr.Autoencoder(pr.Rug(16, 6), pr.LMMSE(made(4, 1))).tune(pr.SparseUniform(0.1)),
@@ -140,5 +140,5 @@ def test_misuse_is_refused():
         lambda: pr.LMMSE(made(16, 1)).law_of(made(4, 1), pr.Rug(16, 6)),
         lambda: pr.Sketch(pr.SparseUniform(0.1), pr.Rug(16, 6), decoder="lmmse", covariance=made(4, 1)),
     ):
-        with pytest.raises(ValueError, match="^covariance is of 4 features; allowed with .*: 16$"):
+        with pytest.raises(ValueError, match=r"^covariance is of 4 features; allowed with .*: 16$"):
             use()

@@ -20,6 +20,8 @@ NUMBER = re.compile(r"[-+]?\d[\d.]*(?:e[-+]?\d+)?")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tutorial")
     shutil.copy(ROOT / "examples" / "data" / "pbmc68k_reduced.npz", folder / "cells.npz")
+    for name in ("insoles_0.npz", "insoles_1.npz"):
+        shutil.copy(ROOT / "examples" / "data" / name, folder)
     return folder
 
 
@@ -32,7 +34,7 @@ def alike(said, printed):
 
 
 def test_the_tutorial_has_its_steps():
-    assert len(STEPS) == 8
+    assert len(STEPS) == 12
     assert [step[0] for step in STEPS].count("python") == 1
 
 

@@ -69,19 +69,19 @@ def test_near_copies_are_seen():
 @pytest.mark.parametrize(("kind", "rows"), [("blocks", None), ("blocks", 31)])
 def test_blocks_need_rows(kind, rows):
     with pytest.raises(
-        ValueError, match="^hold_out is 'blocks' of .* rows; allowed with blocks: 32 rows or more$"
+        ValueError, match=r"^hold_out is 'blocks' of .* rows; allowed with blocks: 32 rows or more$"
     ):
         HoldOut(kind, rows)
 
 
 def test_kinds_are_checked():
-    with pytest.raises(ValueError, match="^hold_out is 'alternate'; allowed: auto, random, blocks$"):
+    with pytest.raises(ValueError, match=r"^hold_out is 'alternate'; allowed: auto, random, blocks$"):
         HoldOut("alternate")
 
 
 @pytest.mark.parametrize("groups", [np.zeros(3, dtype=np.int64), np.zeros(4), "all"])
 def test_groups_are_checked(groups):
-    with pytest.raises(ValueError, match="^groups is .*; allowed: an int64 array"):
+    with pytest.raises(ValueError, match=r"^groups is .*; allowed: an int64 array"):
         pr.ProfileFitter(3).add(np.ones((4, 3)), groups)
 
 
@@ -119,7 +119,7 @@ def test_groups_make_the_standard_error_larger():
 
 
 def test_what_is_expected_holds_for_later_rows():
-    """Within two standard errors, at about the rate that says; of rows drawn from the same stretch it hardly does."""
+    """Within two standard errors, at about the rate that says; of rows drawn at random it hardly does."""
     hits: dict[str, list[bool]] = {"blocks": [], "random": []}
     for seed in range(12):
         x = recording(rows=1600, seed=seed)

@@ -10,7 +10,7 @@ import torch
 
 import persianrug as pr
 from persianrug.sketches.plan import _Planner, losses
-from persianrug.sketches.profile import row_energies
+from persianrug.sketches.row_sample import row_energies
 
 N = 128
 SOURCE = pr.SparseTruncatedNormal(0.04, 0.3, 1.0)

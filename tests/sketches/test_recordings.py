@@ -1,4 +1,4 @@
-"""Sketches of recorded pressure: rows that are smooth and follow each other, fitted to some sessions, read on others."""
+"""Sketches of recorded pressure: smooth rows that follow each other, of sessions that were not fitted."""
 
 from functools import cache
 from pathlib import Path
@@ -115,7 +115,7 @@ def test_a_profile_of_before_knows_no_covariance():
     old = replace(learned, kept=replace(learned.kept, second=None))
     assert old.most_factors == 0
     assert pr.make_plan(old, ratio=0.25)[0].decoder != "lmmse"
-    with pytest.raises(ValueError, match="^the profile was written before profiles knew how features go together"):
+    with pytest.raises(ValueError, match=r"^the profile was written before profiles knew"):
         pr.make_plan(old, ratio=0.25, decoder="lmmse")
     assert (learned + old).most_factors == 0
 
@@ -134,5 +134,5 @@ def test_sketcher_holds_out_blocks():
     sketcher = pr.Sketcher(ratio=0.25).fit(frames("insoles_0"))
     assert len(np.unique(sketcher.profile_.groups)) == 4
     assert sketcher.plan_.decoder == "lmmse"
-    with pytest.raises(ValueError, match="^hold_out is 'last'"):
+    with pytest.raises(ValueError, match=r"^hold_out is 'last'"):
         pr.Sketcher(ratio=0.25, hold_out="last").fit(frames("insoles_0"))

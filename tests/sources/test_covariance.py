@@ -132,7 +132,7 @@ class TestLearning:
         assert matrix(found)[:3, 3:] == pytest.approx(np.cov(one.T, bias=True), rel=1e-2, abs=1e-2)
 
     def test_no_rows_and_negative_ranks_are_refused(self):
-        with pytest.raises(ValueError, match="^rows is empty"):
+        with pytest.raises(ValueError, match=r"^rows is empty"):
             SecondMoments.none(4).covariance(1)
-        with pytest.raises(ValueError, match="^rank is -1"):
+        with pytest.raises(ValueError, match=r"^rank is -1"):
             SecondMoments.of(np.eye(4)).covariance(-1)

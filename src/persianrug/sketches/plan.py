@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from persianrug._support import checks
 from persianrug.encoders import Rug
-from persianrug.sketches.profile import Profile, row_energies
+from persianrug.sketches.profile import Profile
+from persianrug.sketches.row_sample import row_energies
 from persianrug.sketches.sketch import BLOCK, Sketch, decoders_for
 from persianrug.sources import Covariance
 

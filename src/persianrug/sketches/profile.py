@@ -30,6 +30,8 @@ from persianrug._support.sparse import by_rows
 from persianrug._support.threads import one_thread
 from persianrug.encoders.base import MOST_SPARSE
 from persianrug.sketches.codes import digest
+from persianrug.sketches.profile_parts import Kept, pack_kept, pack_rows, unpack_groups, unpack_kept, unpack_rows
+from persianrug.sketches.row_sample import RowSample, row_energies
 from persianrug.sources import (
     Covariance,
     FeatureMoments,
@@ -38,7 +40,6 @@ from persianrug.sources import (
     SparseGaussian,
     SparseTruncatedNormal,
 )
-from persianrug.sources.second_moments import width
 
 Floats = NDArray[np.float64]
 Keys = NDArray[np.uint64]
@@ -57,30 +58,8 @@ _SHARE = 4
 _FORMAT, _VERSION = "persianrug profile", 1
 # What the format was called before, which still is read.
 _OLD_FORMAT = "persianrug laws"
-_SECOND = ("sums", "squares", "products")
 # A profile may claim any size; more than this is not read.
 _MOST_BYTES = 1 << 30
-
-
-@dataclass(frozen=True, eq=False)
-class Kept(Parts):
-    """What a profile keeps so that it can be merged.
-
-    Parameters
-    ----------
-    moments : FeatureMoments
-        Of the rows that were fitted.
-    second : SecondMoments, or None
-        Of the same rows: how features go together. None in files that were written before it was learnt.
-    held_keys, sample_keys : array (k,) of uint64
-        Of the rows that are held out, and of the sample, in their order: random numbers, the least of which say
-        which rows are drawn.
-    """
-
-    moments: FeatureMoments
-    second: SecondMoments | None
-    held_keys: Keys
-    sample_keys: Keys
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,14 +125,14 @@ class Profile(Parts):
                 f"the {which} profile was written before profiles could be merged; "
                 "allowed: those that fit writes now"
             )
-        held = _Sample.of(
+        held = RowSample.of(
             [
                 (self.held_out, self.kept.held_keys, self.groups),
                 (other.held_out, other.kept.held_keys, other.groups),
             ],
             self.n_sparse,
         )
-        sample = _Sample.of(
+        sample = RowSample.of(
             [(self.sample, self.kept.sample_keys, None), (other.sample, other.kept.sample_keys, None)],
             self.n_sparse,
         )
@@ -256,9 +235,9 @@ class Profile(Parts):
             "source": {name: pack(value) for name, value in self.source.recipe().items()},
             "pca": pack(self.pca),
             "names": None if self.names is None else list(self.names),
-            "held_out": _pack_rows(self.held_out),
-            "sample": _pack_rows(self.sample),
-            "kept": _pack_kept(self.kept),
+            "held_out": pack_rows(self.held_out),
+            "sample": pack_rows(self.sample),
+            "kept": pack_kept(self.kept),
             "groups": pack(self.groups),
         }
         content["digest"] = digest(content)
@@ -304,7 +283,7 @@ class Profile(Parts):
             if pca.ndim != 1 or pca.dtype != np.float64 or not np.isfinite(pca).all():
                 raise ValueError("its losses of principal components are no numbers")
             rows = checks.integer("rows", content["rows"], 0)
-            held_out, sample = (_unpack_rows(content[part], source.n_sparse) for part in ("held_out", "sample"))
+            held_out, sample = (unpack_rows(content[part], source.n_sparse) for part in ("held_out", "sample"))
             return cls(
                 source,
                 rows,
@@ -314,8 +293,8 @@ class Profile(Parts):
                 None if names is None else tuple(map(str, names)),
                 sample,
                 None if content["energy"] is None else checks.not_negative("energy", content["energy"]),
-                _unpack_kept(content.get("kept"), rows, source.n_sparse, held_out, sample),
-                _unpack_groups(content.get("groups"), held_out),
+                unpack_kept(content.get("kept"), rows, source.n_sparse, held_out, sample),
+                unpack_groups(content.get("groups"), held_out),
             )
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(
@@ -338,8 +317,8 @@ class ProfileFitter:
         self.n_sparse = checks.integer("n_sparse", n_sparse, 2, MOST_SPARSE)
         self._keys = np.random.PCG64(checks.seed(seed))
         n_sparse = self.n_sparse
-        self._held = _Sample(n_sparse, _most(_HELD_OUT, n_sparse))
-        self._others = _Sample(n_sparse, _most(_COMPONENTS_FROM, n_sparse))
+        self._held = RowSample(n_sparse, _most(_HELD_OUT, n_sparse))
+        self._others = RowSample(n_sparse, _most(_COMPONENTS_FROM, n_sparse))
         self._moments = FeatureMoments(
             0, np.zeros(n_sparse, dtype=np.int64), np.zeros(n_sparse), np.zeros(n_sparse), math.inf
         )
@@ -421,8 +400,8 @@ class ProfileFitter:
 def _assembled(
     moments: FeatureMoments,
     second: SecondMoments | None,
-    held: _Sample,
-    others: _Sample,
+    held: RowSample,
+    others: RowSample,
     names: Sequence[str] | None,
 ) -> Profile:
     """The profile of rows that may be held out, and of others: their moments and a sample of them."""
@@ -463,144 +442,10 @@ def _most(rows: int, n_sparse: int) -> int:
     return min(rows, max(2, _MOST_ENTRIES // n_sparse))
 
 
-class _Sample:
-    """The rows with the least keys of a stream: a sample that is drawn as it passes, whatever its blocks."""
-
-    def __init__(self, n_sparse: int, most: int) -> None:
-        self.n_sparse, self.most = n_sparse, most
-        self.keys = np.empty(0, dtype=np.uint64)
-        self.rows = scipy.sparse.csr_array((0, n_sparse))
-        self.groups: NDArray[np.int64] | None = None
-
-    @classmethod
-    def of(cls, parts: Sequence[tuple[Any, Keys, NDArray[np.int64] | None]], n_sparse: int) -> _Sample:
-        """All rows of some parts, each of which may be None, with their keys and groups.
-
-        If one part has groups, rows of the others are groups by themselves.
-        """
-        sample = cls(n_sparse, 0)
-        grouped = any(groups is not None for _, _, groups in parts)
-        for rows, keys, groups in parts:
-            if rows is not None:
-                sample.rows = scipy.sparse.vstack([sample.rows, rows], format="csr")
-                sample.keys = np.concatenate([sample.keys, keys])
-                if grouped:
-                    before = np.empty(0, dtype=np.int64) if sample.groups is None else sample.groups
-                    first = int(before.max(initial=-1)) + 1
-                    own = first + (np.arange(len(keys)) if groups is None else groups)
-                    sample.groups = np.concatenate([before, own])
-        sample.most = len(sample.keys)
-        return sample
-
-    def add(
-        self, keys: NDArray[np.uint64], rows: Any, groups: NDArray[np.int64] | None = None
-    ) -> tuple[NDArray[np.bool_], NDArray[np.uint64], Any]:
-        """Take the rows that belong into the sample.
-
-        Returns
-        -------
-        entering : bool array (rows,)
-            Which are in it now.
-        keys, rows
-            Of those that left it.
-        """
-        every = np.concatenate([self.keys, keys])
-        inside = np.zeros(len(every), dtype=bool)
-        inside[np.argsort(every, kind="stable")[: self.most]] = True
-        staying, entering = inside[: len(self.keys)], inside[len(self.keys) :]
-        left = self.keys[~staying], self.rows[~staying]
-        if groups is not None:
-            before = np.empty(0, dtype=np.int64) if self.groups is None else self.groups
-            self.groups = np.concatenate([before[staying], groups[entering]])
-        if entering.any():
-            self.keys = np.concatenate([self.keys[staying], keys[entering]])
-            new = scipy.sparse.csr_array(rows[entering])
-            self.rows = scipy.sparse.vstack([self.rows[staying], new], format="csr")
-        return entering, *left
-
-
-def row_energies(rows: Any, mean: Floats) -> Floats:
-    """(x - mean)^2 per feature of each row of a sparse matrix, (rows,)."""
-    squares = np.asarray(rows.multiply(rows).sum(axis=1)).ravel() - 2 * (rows @ mean)
-    return (squares + mean @ mean) / rows.shape[1]
-
-
 def _mean_energy(moments: FeatureMoments, mean: Floats) -> float:
     sums = moments.counts * moments.means
     squares = float(np.sum(moments.scatters + sums * moments.means - 2 * sums * mean)) / moments.rows
     return (squares + float(mean @ mean)) / len(mean)
-
-
-def _pack_rows(rows: Any) -> Any:
-    if rows is None:
-        return None
-    parts = {name: pack(getattr(rows, name)) for name in ("data", "indices", "indptr")}
-    return {"rows": rows.shape[0], **parts}
-
-
-def _unpack_rows(content: Any, n_sparse: int) -> Any:
-    """The rows of `_pack_rows`; any exception where they are none."""
-    if content is None:
-        return None
-    parts = tuple(unpack(content[part]) for part in ("data", "indices", "indptr"))
-    rows = scipy.sparse.csr_array(parts, shape=(content["rows"], n_sparse))
-    rows.check_format(full_check=True)
-    if rows.dtype.kind != "f" or not np.isfinite(rows.data).all():
-        raise ValueError("its rows hold what is no finite number")
-    return rows
-
-
-def _unpack_groups(content: Any, held_out: Any) -> NDArray[np.int64] | None:
-    if content is None:
-        return None
-    groups = np.asarray(unpack(content))
-    if held_out is None or groups.shape != (held_out.shape[0],) or groups.dtype != np.int64 or groups.min() < 0:
-        raise ValueError("its groups do not fit its rows")
-    return groups
-
-
-def _pack_kept(kept: Kept | None) -> Any:
-    if kept is None:
-        return None
-    moments, second = kept.moments, kept.second
-    parts = {name: pack(getattr(moments, name)) for name in ("counts", "means", "scatters")}
-    # In an array, since JSON has no infinity, which is the least of no rows.
-    least = pack(np.array([moments.least]))
-    if second is not None:
-        parts["second"] = {name: pack(getattr(second, name)) for name in _SECOND}
-    return {**parts, "least": least, "held_keys": pack(kept.held_keys), "sample_keys": pack(kept.sample_keys)}
-
-
-def _unpack_kept(content: Any, rows: int, n_sparse: int, held_out: Any, sample: Any) -> Kept | None:
-    """What `_pack_kept` was given; any exception where it does not fit the rest of the profile."""
-    if content is None:
-        return None
-    counts, means, scatters, least, *keys = (
-        np.asarray(unpack(content[name]))
-        for name in ("counts", "means", "scatters", "least", "held_keys", "sample_keys")
-    )
-    for part, kind in ((counts, np.int64), (means, np.float64), (scatters, np.float64)):
-        if part.shape != (n_sparse,) or part.dtype != kind or not np.isfinite(part).all():
-            raise ValueError("its moments are no numbers, one a feature")
-    if counts.min() < 0 or counts.max() > rows or scatters.min() < 0:
-        raise ValueError("its moments are of no rows")
-    if least.shape != (1,) or least.dtype != np.float64 or np.isnan(least[0]):
-        raise ValueError("its least value is no number")
-    for part, drawn in zip(keys, (held_out, sample), strict=True):
-        if part.shape != (0 if drawn is None else drawn.shape[0],) or part.dtype != np.uint64:
-            raise ValueError("its keys do not fit its rows")
-    moments = FeatureMoments(rows, counts, means, scatters, float(least[0]))
-    return Kept(moments, _unpack_second(content.get("second"), rows, n_sparse), keys[0], keys[1])
-
-
-def _unpack_second(content: Any, rows: int, n_sparse: int) -> SecondMoments | None:
-    if content is None:
-        return None
-    parts = [np.asarray(unpack(content[name])) for name in _SECOND]
-    for part, shape in zip(parts, ((n_sparse,), (n_sparse,), (n_sparse, width(n_sparse))), strict=True):
-        if part.shape != shape or part.dtype != np.float64 or not np.isfinite(part).all():
-            raise ValueError("its second moments are no numbers, some a feature")
-    return SecondMoments(rows, *parts)
 
 
 def _least(rows: Any) -> float:

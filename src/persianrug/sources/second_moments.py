@@ -32,6 +32,8 @@ _ROWS = 1024
 _LEAST_LEFT = 1e-2
 # Eigenvalues below this part of the largest are rounding errors.
 _ROUNDING = 1e-12
+# The least number of single precision that has all its digits.
+_TINY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,9 +109,7 @@ class SecondMoments(Parts):
         variance = np.maximum(self.squares / self.rows - mean**2, 0.0)
         factors = self._factors[: min(rank, self.most_factors)]
         left = np.maximum(variance - np.square(factors).sum(axis=0), 0.0)
-        least = max(
-            _LEAST_LEFT * float(left.mean()), _ROUNDING * float(variance.mean()), float(np.finfo(np.float32).tiny)
-        )
+        least = max(_LEAST_LEFT * float(left.mean()), _ROUNDING * float(variance.mean()), _TINY)
         # As they are stored, so that codes are rounded and read alike by those who made them and by others.
         stored: Any = [part.astype(np.float32) for part in (mean, factors, np.maximum(left, least))]
         return Covariance(*stored)
