@@ -47,6 +47,7 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.load
 	$(BIN)/python -m benchmarks.sketching
+	$(BIN)/python -m benchmarks.smooth
 	$(BIN)/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.ddp
 

@@ -54,14 +54,14 @@ def test_a_session_that_was_not_fitted(session, ratio, decoder, most):
 def test_the_law_is_exact_on_halves_of_a_session():
     """What rounding adds is all that the law does not know to the last digit.
 
-    Of fewer bits the rows of most energy go beyond the levels: at 4 bits it is 15% low.
+    Of fewer bits than 6 the rows of most energy go beyond the levels, and lose more.
     """
     x = frames("mattress_0")
     x = x[np.random.default_rng(0).permutation(len(x))]
     fitter = pr.ProfileFitter(x.shape[1])
     fitter.add(x[:140], np.full(140, -1))
     covariance = fitter.profile().covariance(32)
-    for bits in (None, 10, 8):
+    for bits in (None, 10, 8, 6):
         sketch = pr.Sketch(fitter.profile().source, pr.Rug(x.shape[1], 432), bits, "lmmse", covariance=covariance)
         law, measured = sketch.laws_on(x[140:]).mean(), losses(sketch, x[140:]).mean()
         assert measured == pytest.approx(law, rel=1e-9 if bits is None else 0.05)
@@ -88,6 +88,8 @@ class TestStored:
     def test_other_decoders_read_the_same_codes(self, sketch):
         from dataclasses import replace
 
+        # Codes that are not rounded do not know how they will be read.
+        sketch = replace(sketch, bits=None)
         other = replace(sketch, decoder="oamp", covariance=None)
         x = frames("insoles_1")[:5]
         assert np.array_equal(other.encode(x).values, sketch.encode(x).values)

@@ -189,8 +189,10 @@ class CodeSize:
         return cls(n_dense, target_loss, bits, decoder, seed)
 
     def encoder(self, profile: Profile) -> Sketch | None:
-        """A sketch that encodes as the planned one will, where the length is known before; it reads by linear."""
-        if self.n_dense is None:
+        """A sketch that encodes as the planned one will, where that is known before; it reads by linear."""
+        smooth = self.decoder in ("auto", _OF_COVARIANCE) and profile.most_factors > 0
+        if self.n_dense is None or (self.bits is not None and smooth):
+            # How codes are rounded depends on the decoder.
             return None
         rug = Rug(profile.n_sparse, self.n_dense, self.seed)
         return Sketch(profile.source, rug, cast("int | None", self.bits), "linear")

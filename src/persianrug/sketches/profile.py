@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ _MOST_ENTRIES = 1 << 23
 # Of so many rows held out it is asked whether they are near copies: nearer to a row that was fitted than this part
 # of what is between rows drawn at random.
 _COMPARED, _NEAR = 256, 0.1
+# Groups of rows by their energy, for which codes are rounded where features go together.
+_ENERGIES = 8
 # Share of the rows that are held out, where they are few.
 _SHARE = 4
 
@@ -193,7 +195,12 @@ class Profile(Parts):
         second = self.kept.second
         if of_all and self.held_out is not None:
             second = second + SecondMoments.of(self.held_out)
-        return second.covariance(rank)
+        found = second.covariance(rank)
+        if self.sample is None:
+            return found
+        energies = np.sort(row_energies(self.sample, self.source.mean))
+        groups = np.array([part.mean() for part in np.array_split(energies, min(_ENERGIES, len(energies)))])
+        return replace(found, energies=groups / groups.mean()) if groups.mean() > 0 else found
 
     def pca_loss(self, n_dense: int) -> tuple[float, int] | None:
         """Loss of the best linear code of n_dense numbers, measured, and how many components that had.

@@ -50,7 +50,8 @@ class Sketch(Parts):
     dithered : bool
         Whether levels have offsets (`persianrug.rounding`); those of sketches that were stored before do not.
     covariance : Covariance, optional
-        How features go together, which the decoder lmmse reads codes by; codes are the same with it and without.
+        How features go together, which the decoder lmmse reads codes by. Codes are rounded for the energies that
+        it knows; where they are not rounded they are the same without it.
 
     Raises
     ------
@@ -97,6 +98,12 @@ class Sketch(Parts):
         """The rounding of codes."""
         if self.bits is None:
             return None
+        if self.covariance is not None and self.covariance.energies is not None:
+            energies = self.covariance.energies
+            variance = self.rug.code_power * float(self.covariance.variance.mean())
+            shares = np.full(len(energies), 1 / len(energies))
+            channel = Channel(bits=self.bits).spread_for(variance, energies, shares, dithered=self.dithered)
+            return channel.quantiser
         return spread_levels(Channel(bits=self.bits), self.source, self.rug, dithered=self.dithered).quantiser
 
     @property

@@ -10,7 +10,7 @@ the covariance of factor analysis. Linear estimates, and what they lose, depend 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,9 @@ class Covariance(Parts):
         F; k may be 0.
     diagonal : array (n_sparse,)
         d >= 0.
+    energies : array (g,), optional
+        Energies |x - mean|^2 of vectors relative to their mean, of g groups of equally many, for which codes are
+        rounded: of features that go together they differ, however many features there are.
 
     Raises
     ------
@@ -44,6 +47,7 @@ class Covariance(Parts):
     mean: Floats
     factors: Floats
     diagonal: Floats
+    energies: Floats | None = None
 
     def __post_init__(self) -> None:
         for name, axes in (("mean", 1), ("factors", 2), ("diagonal", 1)):
@@ -59,6 +63,11 @@ class Covariance(Parts):
                 raise ValueError(
                     f"{name} is of {getattr(self, name).shape[-1]} features; allowed: {self.n_sparse}, as mean"
                 )
+        if self.energies is not None:
+            energies = checks.levels("energies", self.energies)
+            if energies.ndim != 1 or not len(energies) or energies.mean() <= 0:
+                raise ValueError(f"energies has shape {energies.shape}; allowed: (g,), of a mean above 0")
+            object.__setattr__(self, "energies", energies)
         if self.n_sparse < 1 or self.diagonal.min() < 0:
             least = self.diagonal.min(initial=0.0)
             raise ValueError(f"diagonal holds {least:g} for {self.n_sparse} features; allowed: numbers >= 0")
@@ -91,7 +100,7 @@ class Covariance(Parts):
 
     def flattened(self) -> Covariance:
         """The same with the mean of the diagonal instead of it."""
-        return Covariance(self.mean, self.factors, np.full(self.n_sparse, np.float32(self.diagonal.mean())))
+        return replace(self, diagonal=np.full(self.n_sparse, np.float32(self.diagonal.mean())))
 
     def of_sums(self, weight: float, power: float) -> Covariance:
         """That of a weighted sum of independent vectors, by the sums of the weights and of their squares."""
@@ -107,11 +116,12 @@ class Covariance(Parts):
     def recipe(self) -> dict[str, Any]:
         """Arrays in single precision, and for a flat diagonal one number."""
         diagonal: Any = float(self.diagonal[0]) if self.flat else self.diagonal.astype(np.float32)
-        return {
+        recipe = {
             "mean": self.mean.astype(np.float32),
             "factors": self.factors.astype(np.float32),
             "diagonal": diagonal,
         }
+        return recipe if self.energies is None else {**recipe, "energies": self.energies}
 
     @classmethod
     def from_recipe(cls, recipe: dict[str, Any]) -> Covariance:
@@ -121,7 +131,7 @@ class Covariance(Parts):
             mean = checks.array("mean", mean, "finite numbers (n_sparse,)")
             if np.ndim(diagonal) == 0:
                 diagonal = np.full(mean.shape, checks.not_negative("diagonal", diagonal))
-            return cls(mean, factors, diagonal)
+            return cls(mean, factors, diagonal, recipe.get("energies"))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"recipe is none of a covariance: {error!r}; allowed: one that it wrote") from None
 
