@@ -19,6 +19,10 @@ def walk(tmp_path):
     return tmp_path
 
 
+def inspected(command):
+    return ran(command("inspect", "c.rug"))
+
+
 def test_blocks_are_held_out_and_another_half_is_read(walk, command):
     text = ran(command("fit", "insoles_0.npz", "--out", "p.json"))
     assert "profile of 1910 features from 76 rows, 27 held out in 4 blocks" in text
@@ -32,7 +36,9 @@ def test_blocks_are_held_out_and_another_half_is_read(walk, command):
     )
     report = of_json(command("verify", "c.rug", "--data", "insoles_1.npz", "--json"))
     assert report["measured"] < 12.5
-    assert "read by lmmse" in ran(command("inspect", "c.rug"))
+    assert re.search(
+        r"^read by lmmse with \d+ factors, \d+ kB of the file, expected loss", inspected(command), re.M
+    )
     ran(command("decompress", "c.rug", "--out", "back.npy"))
     x = np.load(walk / "insoles_1.npz")["frames"]
     assert np.square(np.load(walk / "back.npy") - x).mean() == pytest.approx(report["measured"], rel=0.01)
@@ -80,6 +86,17 @@ def test_with_a_profile_there_is_nothing_to_hold_out(walk, command):
     assert "--hold-out is blocks; allowed with --profile: no --hold-out" in refused(
         command("compress", "insoles_1.npz", *options)
     )
+
+
+def test_a_variance_that_is_not_that_of_the_data_is_said(walk, command):
+    """Amplitudes that are log-normal, which no normal ones are like."""
+    x = np.exp(1.5 * np.random.default_rng(0).standard_normal((2000, 4)))
+    np.save(walk / "wide.npy", x)
+    text = ran(command("fit", "wide.npy", "--out", "p.json"))
+    said = re.search(r"^the data have a variance of (\S+): what was fitted", text, re.M)
+    assert float(said[1]) == pytest.approx(x.var(axis=0).mean(), rel=0.3)
+    np.save(walk / "even.npy", np.random.default_rng(0).random((2000, 4)))
+    assert "the data have a variance" not in ran(command("fit", "even.npy", "--out", "p.json"))
 
 
 def test_what_is_no_number_is_named(walk, command):

@@ -196,6 +196,7 @@ def test_help_and_version_come_without_pytorch(run):
         ("solve --data rows.npy --p 0.1 --ratio 0.5", "--p is 0.1; allowed with --data: no --p"),
         ("solve --data rows.npy --n-sparse 8 --ratio 0.5", "--n-sparse is 8; allowed with --data"),
         ("solve --data zeros.npy --ratio 0.5", "nothing but zeros"),
+        ("solve --data rows.npy --ratio 0.5 --decoders lmmse", "decoder is 'lmmse'; allowed with --data: linear"),
         ("solve --data nan.npy --ratio 0.5", "NaN or infinity; allowed: finite numbers"),
         ("solve --p 0.1 --ratio 0.5 --decoders relu,guess", "decoder is 'guess'; allowed: linear, relu"),
         ("solve --p 0.1 --ratio 0.5 --source gaussian --decoders relu", "source gaussian is signed; allowed with"),

@@ -133,6 +133,7 @@ def inspect(
             "bits": reader.bits,
             "dtype": reader.dtype.name,
             "decoder": sketch.decoder,
+            "rank": None if sketch.covariance is None else sketch.covariance.rank,
             "source": sketch.source.name,
             "mixture": reader.mixture.recipe(),
             "chunk_rows": reader.chunk_rows,
@@ -164,7 +165,13 @@ def _print_inspected(file: Path, reader: RugReader, report: dict[str, Any]) -> N
         f"numbers ({kind}), {size_of(report['bytes'])} in {reader.chunk_count} chunks"
     )
     console.print(f"{sketch.rug}, digest {reader.digest[:16]}")
-    console.print(f"read by {sketch.decoder}, expected loss {expected_loss(reader.plan, sketch):.5g} per feature")
+    covariance = sketch.covariance
+    known = (
+        "" if covariance is None else f" with {covariance.rank} factors, {size_of(covariance.bytes)} of the file"
+    )
+    console.print(
+        f"read by {sketch.decoder}{known}, expected loss {expected_loss(reader.plan, sketch):.5g} per feature"
+    )
     if reader.mixture.terms > 1:
         console.print(f"every row is a sum of {reader.mixture.terms} vectors")
     elif reader.mixture.words:

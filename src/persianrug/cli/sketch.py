@@ -46,6 +46,8 @@ _HoldOut = Annotated[
 ]
 _Seed = Annotated[int, typer.Option(help="Of the rug, and of which rows are held out.")]
 
+# Variances of data and of what was fitted that differ by more are both said.
+_VARIES = 0.05
 # A larger share of near copies among the rows held out is said.
 _COPIES = 0.5
 
@@ -84,6 +86,9 @@ def fit(
     console.print(
         f"{escape(str(out))}: profile of {_features(profile)} from {profile.rows} rows, {_held_words(profile)}"
     )
+    variance = profile.data_variance
+    if variance is not None and abs(report["variance"] - variance) > _VARIES * variance:
+        console.print(f"the data have a variance of {variance:.4g}: what was fitted is off by that much")
     if held.follows:
         console.print(
             f"rows follow each other: the next is {held.succession:.2g} times as far as any, in squared distance"
@@ -297,6 +302,7 @@ def _described(profile: Profile) -> dict[str, Any]:
         "p": float(np.mean(profile.source.p)),
         "mean": float(np.mean(profile.source.mean)),
         "variance": float(np.mean(profile.source.variance)),
+        "data_variance": profile.data_variance,
         "unseen": profile.unseen,
     }
 

@@ -291,6 +291,12 @@ def _decoders(names: str | None, source: Source, on_data: bool) -> dict[str, typ
         if options.KNOT in chosen and not knottable:
             allowed = f"--p from {LEAST_RATE:g}, and features that are alike and >= 0"
             raise ValueError(f"decoder is 'knot'; allowed with it: {allowed}")
+        if "lmmse" in chosen and on_data:
+            # It would take features to be independent.
+            others = options.either(name for name in kinds if name != "lmmse")
+            raise ValueError(
+                f"decoder is 'lmmse'; allowed with --data: {others}; fit and plan know how features go together"
+            )
         return chosen
     # A soft threshold is for what has two sides, as one that cuts them off is for what has one.
     left_out = {name for name, kind in kinds.items() if kind.one_sided} if source.signed else {"soft"}

@@ -144,6 +144,18 @@ class Profile(Parts):
         return _assembled(moments, second, held, sample, self.names if self.names is not None else other.names)
 
     @property
+    def data_variance(self) -> float | None:
+        """Variance of the features of the rows that were fitted, on average; None in files of before."""
+        if self.kept is None:
+            return None
+        moments = self.kept.moments
+        means = moments.counts * moments.means / moments.rows
+        squares = moments.scatters + moments.counts * (moments.means - means) ** 2
+        # Those that are 0.
+        squares += (moments.rows - moments.counts) * means**2
+        return float(np.mean(squares)) / moments.rows
+
+    @property
     def n_sparse(self) -> int:
         """How many features there are."""
         return len(self.source.p)

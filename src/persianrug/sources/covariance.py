@@ -137,5 +137,5 @@ class Covariance(Parts):
 
     @property
     def bytes(self) -> int:
-        """What it takes in a file."""
-        return sum(4 * np.size(part) for part in self.recipe().values())
+        """What its arrays take in a file, as base64."""
+        return sum(-(-part.nbytes // 3) * 4 for part in self.recipe().values() if isinstance(part, np.ndarray))
