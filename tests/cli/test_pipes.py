@@ -98,7 +98,7 @@ class TestPipes:
             (saved(np.asfortranarray(np.ones((3, N)))), "stored by columns; allowed: by rows"),
             (saved(np.ones((3, N)))[:-1], "ends before its last row"),
             (saved(np.ones((3, N - 1))), "has 511 features; allowed: 512"),
-            (saved(np.full((3, N), np.nan)), "NaN or infinity"),
+            (saved(np.full((3, N), np.nan)), "row 0 holds nan in column 0"),
             (saved(-np.ones((3, N))), "rows holds -1; allowed: numbers >= 0"),
             (forged_header((10**12, N)), "ends before its last row"),
         ],

@@ -286,9 +286,9 @@ class _Planner:
             # A few rows say less than the features' distributions do.
             return sketch.law()
         sample = sample[: _ITERATED if sketch.decoder == "oamp" else None]
-        return self.of_all(sketch.laws_on(sample), sample, None)[0]
+        return self.of_all(sketch.laws_on(sample), sample)[0]
 
-    def of_all(self, found: Floats, rows: Any, groups: NDArray[np.int64] | None) -> tuple[float, float]:
+    def of_all(self, found: Floats, rows: Any, groups: NDArray[np.int64] | None = None) -> tuple[float, float]:
         """Mean over all rows of losses that are known of some, and its standard error.
 
         Losses go with the energy of a row, of which the mean over all rows is known: their regression on it, as a
