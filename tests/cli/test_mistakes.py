@@ -218,7 +218,7 @@ PROFILE = "--profile profile.json --decoder bayes"
         ("fit x --out t.json", "ends in nothing; allowed: .npy, .npz, .h5ad, .parquet, .safetensors"),
         ("fit folder.npy --out t.json", "not a regular file"),
         ("fit zeros.npy --out t.json", "nothing but zeros"),
-        ("fit nan.npy --out t.json", "holds nan in column 0; allowed: finite numbers"),
+        ("fit nan.npy --out t.json", "holds nan in column 3; allowed: finite numbers"),
         ("fit x.npy", "--out"),
         ("fit x.npy --out none/t.json", "is missing; allowed: an existing folder"),
         ("fit x.npy --out folder.npy", "allowed: a file that ends in .json"),
@@ -229,7 +229,7 @@ PROFILE = "--profile profile.json --decoder bayes"
         ("compress y.npy --out t.rug --profile none.json --ratio 0.5", "profile file none.json is missing"),
         (f"compress narrow.npy --out t.rug {PROFILE} --ratio 0.5", "has 64 features; allowed: 512, as were"),
         (f"compress signed.npy --out t.rug {PROFILE} --ratio 0.5", "allowed: numbers >= 0"),
-        (f"compress nan.npy --out t.rug {PROFILE} --ratio 0.5", "holds nan in column 0; allowed: finite numbers"),
+        (f"compress nan.npy --out t.rug {PROFILE} --ratio 0.5", "holds nan in column 3; allowed: finite numbers"),
         ("compress zeros.npy --out t.rug --ratio 0.5", "nothing but zeros"),
         (f"compress y.npy --out t.txt {PROFILE} --ratio 0.5", "--out is t.txt; allowed: a file that ends in .rug"),
         (f"compress y.npy --out y.npy {PROFILE} --ratio 0.5", "--out is y.npy; allowed: a file that ends in .rug"),
@@ -247,7 +247,7 @@ PROFILE = "--profile profile.json --decoder bayes"
         ("inspect x.npy", "rug file x.npy is no rug file; allowed"),
         ("verify none.rug", "rug file none.rug is missing; allowed"),
         ("verify y.rug --data none.npy", "No such file"),
-        ("verify y.rug --data nan.npy", "holds nan in column 0; allowed: finite numbers"),
+        ("verify y.rug --data nan.npy", "holds nan in column 3; allowed: finite numbers"),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_line(command, here, arguments, words):
