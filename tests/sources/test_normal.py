@@ -170,3 +170,23 @@ class TestFeaturesOfBothShapes:
                     one = source.at(feature).posterior(y[:, feature : feature + 1], sigma)
                     assert torch.allclose(mean[:, feature], one[0][:, 0], rtol=1e-9, atol=1e-12)
                     assert torch.allclose(variance[:, feature], one[1][:, 0], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [pr.SparseTruncatedNormal, pr.SparseGaussian])
+@pytest.mark.parametrize("scale", [1e-4, 1e-2, 0.3])
+def test_amplitudes_that_hardly_vary_in_single_precision(kind, scale):
+    """As of rows of zeros and ones, to which `fit` gives a spread of 1e-4."""
+    source = kind(0.03, scale, 1.0)
+    y = torch.linspace(-2.0, 3.0, 501, dtype=torch.float64)
+    for sigma in (0.01, 0.1, 0.5):
+        level = torch.full((1,), sigma, dtype=torch.float64)
+        single, double = (source.denoise(y.to(t), level.to(t)) for t in (torch.float32, torch.float64))
+        for one, other in zip(single, double, strict=True):
+            torch.testing.assert_close(one.double(), other, rtol=0, atol=3e-4)
+
+
+def test_half_normal_is_fitted():
+    x = pr.SparseHalfNormal(0.3, 2.0).sample(4000, 6, seed=0).double().numpy()
+    found = pr.SparseHalfNormal.fit(x)
+    assert found.scale == pytest.approx(np.full(6, 2.0), rel=0.1)
+    assert found.p == pytest.approx(np.full(6, 0.3), rel=0.1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
 import numpy as np
@@ -76,8 +76,8 @@ class Normal(Scaled):
         variance = (moments.scatters + 2 * spread) / (counts + 2)
         p = (counts + 0.5) / (moments.rows + 1)
         loc, scale = cls.loc_and_scale(mean, np.sqrt(variance), moments.least)
-        make: Any = cls
-        return make(p, scale, loc)
+        values = {"p": p, "scale": scale, "loc": loc}
+        return cls(**{part.name: values[part.name] for part in fields(cls) if part.init})
 
     @classmethod
     @abstractmethod
@@ -96,6 +96,14 @@ class Normal(Scaled):
         if np.ndim(self._centre) or self._centre:
             t = t + width * centre
         return t, width, centre
+
+    def _tilt(self, y: Tensor, sigma: Tensor, centre: Any) -> Tensor:
+        """(centre^2 - t^2) / 2, t of `_product`.
+
+        Both squares are large where amplitudes hardly vary: single precision has no digits of the difference.
+        """
+        active, off = (y - centre) * torch.rsqrt(1 + sigma * sigma), y / sigma
+        return 0.5 * (active - off) * (active + off)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,15 +195,16 @@ class SparseTruncatedNormal(Normal):
             return narrowed(self._standard_posterior, y, sigma)
         if far.any():
             return self._two_ways(far, y, sigma)
-        t, width, centre = self._product(y, sigma)
-        t = t.clamp(min=-10.0)
+        free, width, centre = self._product(y, sigma)
+        t = free.clamp(min=-10.0)
         density, mass = hazard_parts(t)
         hazard = density / mass
         mean = t + hazard
         if np.ndim(self._centre) == 0 and self._centre == 0:
             inverse = hazard * (math.sqrt(math.pi / 2) / width)
         else:
-            tilt = 0.5 * (centre - t) * (centre + t) - torch.log(0.5 * width * mass)
+            cut = 0.5 * (free - t) * (free + t)
+            tilt = self._tilt(y, sigma, centre) + cut - torch.log(0.5 * width * mass)
             inverse = inverse_ratio(
                 tilt + torch.special.log_ndtr(torch.as_tensor(centre, dtype=t.dtype, device=t.device))
             )
@@ -224,6 +233,10 @@ class SparseHalfNormal(SparseTruncatedNormal):
     loc: Each = field(default=0.0, init=False, repr=False)
 
     name = "half-normal"
+
+    @classmethod
+    def loc_and_scale(cls, mean: Floats, deviation: Floats, least: float) -> tuple[Floats, Floats]:  # noqa: ARG003
+        return np.zeros_like(mean), np.hypot(mean, deviation)
 
     def _each(self) -> list[str]:
         return ["p", "scale"]
@@ -285,5 +298,5 @@ class SparseGaussian(Normal):
 
     def _standard_active(self, y: Tensor, sigma: Tensor) -> Moments:
         t, width, centre = self._product(y, sigma)
-        inverse = inverse_ratio(0.5 * (centre - t) * (centre + t) - torch.log(width))
+        inverse = inverse_ratio(self._tilt(y, sigma, centre) - torch.log(width))
         return inverse, width * t, width * width
