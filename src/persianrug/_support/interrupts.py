@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +15,9 @@ Handler = Callable[..., Any]
 
 # Seconds within which a second signal is the same one again: `timeout` sends it to a process and to its group.
 _AGAIN = 5.0
+
+# Seconds after which one that was lost is raised again.
+_LATER = 0.02
 
 
 def on_main_thread() -> bool:
@@ -50,7 +55,10 @@ def handled(handler: Handler) -> Iterator[None]:
 
 
 class Terminations:
-    """With SIGTERM and SIGHUP handled as interrupts are at the time, so that all is cleaned up.
+    """With SIGTERM and SIGHUP handled as interrupts are at the time, so that all is cleaned up, and none lost.
+
+    Python drops what is raised in a destructor or in a callback of a weak reference, as imports have them, and
+    prints it. An interrupt that is raised there is raised again a moment later.
 
     Attributes
     ----------
@@ -62,8 +70,10 @@ class Terminations:
         self.signal: int | None = None
         self._replaced: list[int] = []
         self._came = 0.0
+        self._unraisable = sys.unraisablehook
 
     def __enter__(self) -> Terminations:
+        self._unraisable, sys.unraisablehook = sys.unraisablehook, self._lost
         if on_main_thread():
             for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
                 # What is ignored, as by nohup, stays so.
@@ -73,6 +83,7 @@ class Terminations:
         return self
 
     def __exit__(self, *_: object) -> None:
+        sys.unraisablehook = self._unraisable
         for number in self._replaced:
             signal.signal(number, signal.SIG_DFL)
 
@@ -85,3 +96,13 @@ class Terminations:
             self.signal = number
         self._came = now
         _handler(number, frame)
+
+    def _lost(self, dropped: sys.UnraisableHookArgs) -> None:
+        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+            self._unraisable(dropped)
+        elif _handler is _raise:
+            # Other handlers take note of what they raise.
+            self._came = -_AGAIN
+            again = threading.Timer(_LATER, _thread.interrupt_main, (self.signal or signal.SIGINT,))
+            again.daemon = True
+            again.start()

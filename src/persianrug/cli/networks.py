@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +13,6 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from persianrug._support.interrupts import handled
 from persianrug._support.terminal import console as make_console
 from persianrug._support.terminal import off_by, progress_bar
 from persianrug.cli import options
@@ -174,12 +171,11 @@ def train(
     place = known_device(device)
     decoder = Linear() if activation == "identity" or features.signed else ReLU()
     law = Autoencoder(rug, decoder).tune(features).law(features) * float(training.weights.mean())
-    with _interrupts_raised() as check, progress_bar(training.steps, "training") as bar:
+    with progress_bar(training.steps, "training") as bar:
         before = 0
 
         def progress(step: int, _steps: int, loss: float) -> None:
             nonlocal before
-            check()
             bar(step - before, 1, f"loss {loss:.5g}, law of the rug {law:.5g}")
             before = step
 
@@ -241,24 +237,6 @@ def symmetry(
     console.print(f"{escape(str(file))}, {source} source, p = {p:g}")
     console.print(table)
     console.print(f"verdict: {escape(verdict)}")
-
-
-@contextmanager
-def _interrupts_raised() -> Iterator[Callable[[], None]]:
-    """With a function that raises interrupts which were lost, as what is raised while a destructor runs is."""
-    interrupted = False
-
-    def interrupt(*_: object) -> None:
-        nonlocal interrupted
-        interrupted = True
-        raise KeyboardInterrupt
-
-    def check() -> None:
-        if interrupted:
-            raise KeyboardInterrupt
-
-    with handled(interrupt):
-        yield check
 
 
 def _seconds(time: str) -> float:
