@@ -138,6 +138,14 @@ def test_laws_of_rounded_codes(source, n, ratio, bits, kind):
     assert abs(relative) < 0.05 or abs(errors) < 3.5
 
 
+@pytest.mark.parametrize("bits", [3, 4, 8])
+@pytest.mark.parametrize("source", [pr.SparseUniform(0.01), pr.SparseUniform(0.045), pr.SparseExponential(0.1)], ids=str)
+def test_laws_of_rounded_codes_where_nothing_else_is_in_the_way(source, bits):
+    model = pr.Autoencoder(pr.Rug(512, 512), pr.Bayes(), channel=pr.Channel(bits=bits)).tune(source)
+    relative, errors = off(model, source, samples=8192)
+    assert abs(relative) < 0.05 or abs(errors) < 3
+
+
 @pytest.mark.parametrize("bits", [3, 4, 5, 6, 8, 12])
 def test_oamp_reads_rounded_codes_of_few_features_as_its_law_says(bits):
     source = pr.SparseUniform(0.001)
