@@ -139,7 +139,9 @@ def test_laws_of_rounded_codes(source, n, ratio, bits, kind):
 
 
 @pytest.mark.parametrize("bits", [3, 4, 8])
-@pytest.mark.parametrize("source", [pr.SparseUniform(0.01), pr.SparseUniform(0.045), pr.SparseExponential(0.1)], ids=str)
+@pytest.mark.parametrize(
+    "source", [pr.SparseUniform(0.01), pr.SparseUniform(0.045), pr.SparseExponential(0.1)], ids=str
+)
 def test_laws_of_rounded_codes_where_nothing_else_is_in_the_way(source, bits):
     model = pr.Autoencoder(pr.Rug(512, 512), pr.Bayes(), channel=pr.Channel(bits=bits)).tune(source)
     relative, errors = off(model, source, samples=8192)
