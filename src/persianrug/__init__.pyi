@@ -14,6 +14,7 @@ from . import sweeps as sweeps
 from .autoencoder import Autoencoder as Autoencoder
 from .autoencoder import Measurement as Measurement
 from .channel import Channel as Channel
+from .decoders import CVAMP as CVAMP
 from .decoders import LMMSE as LMMSE
 from .decoders import OAMP as OAMP
 from .decoders import Bayes as Bayes

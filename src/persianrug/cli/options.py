@@ -14,7 +14,20 @@ import typer
 SOURCES = ("uniform", "exponential", "half-normal", "truncated-normal", "gaussian", "constant")
 # The row of the ReLU on the best knot known, beside those of the decoders of the plain rug.
 KNOT = "knot"
-DECODERS = ("linear", "relu", "jumprelu", "topk", "gated", "prolu", "soft", "bayes", KNOT, "oamp", "lmmse")
+DECODERS = (
+    "linear",
+    "relu",
+    "jumprelu",
+    "topk",
+    "gated",
+    "prolu",
+    "soft",
+    "bayes",
+    KNOT,
+    "oamp",
+    "lmmse",
+    "cvamp",
+)
 # Those that read sketches, whose features differ.
 SKETCH_DECODERS = ("auto", *(name for name in DECODERS if name not in ("topk", KNOT)))
 # Endings of files of rows.

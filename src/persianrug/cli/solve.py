@@ -279,7 +279,7 @@ def _without(row: dict[str, Any], key: str) -> dict[str, Any]:
 def _decoders(names: str | None, source: Source, on_data: bool) -> dict[str, type[Decoder]]:
     """The decoders asked for, or all of use to the source."""
     from persianrug._support import checks
-    from persianrug.decoders import DECODERS, ReLU
+    from persianrug.decoders import DECODERS, LMMSE, ReLU
     from persianrug.knots import LEAST_RATE
 
     kinds: dict[str, type[Decoder]] = {**DECODERS, options.KNOT: ReLU}
@@ -291,18 +291,21 @@ def _decoders(names: str | None, source: Source, on_data: bool) -> dict[str, typ
         if options.KNOT in chosen and not knottable:
             allowed = f"--p from {LEAST_RATE:g}, and features that are alike and >= 0"
             raise ValueError(f"decoder is 'knot'; allowed with it: {allowed}")
-        if "lmmse" in chosen and on_data:
-            # It would take features to be independent.
-            others = options.either(name for name in kinds if name != "lmmse")
+        smooth = [name for name, kind in kinds.items() if issubclass(kind, LMMSE)]
+        if on_data and not chosen.keys().isdisjoint(smooth):
+            # They would take features to be independent.
+            refused = next(name for name in chosen if name in smooth)
+            others = options.either(name for name in kinds if name not in smooth)
             raise ValueError(
-                f"decoder is 'lmmse'; allowed with --data: {others}; fit and plan know how features go together"
+                f"decoder is {refused!r}; allowed with --data: {others}; "
+                "fit and plan know how features go together"
             )
         return chosen
     # A soft threshold is for what has two sides, as one that cuts them off is for what has one.
     left_out = {name for name, kind in kinds.items() if kind.one_sided} if source.signed else {"soft"}
     left_out |= set() if knottable else {options.KNOT}
-    # Of independent features it is the linear one.
-    left_out.add("lmmse")
+    # Features are independent here.
+    left_out |= {name for name, kind in kinds.items() if issubclass(kind, LMMSE)}
     if source.n_sparse is not None and not on_data:
         # It has no law there; of data it has one for features taken as alike.
         left_out.add("topk")

@@ -3,6 +3,7 @@
 from persianrug.decoders.base import Decoder, Elementwise
 from persianrug.decoders.bayes import Bayes
 from persianrug.decoders.bounds import relu_bounds, relu_scaling
+from persianrug.decoders.cvamp import CVAMP
 from persianrug.decoders.gains import encoder_gains
 from persianrug.decoders.jumprelu import Gated, JumpReLU, ProLU
 from persianrug.decoders.linear import Linear
@@ -14,6 +15,7 @@ from persianrug.decoders.soft import SoftThreshold
 from persianrug.decoders.topk import TopK
 
 __all__ = [
+    "CVAMP",
     "DECODERS",
     "LMMSE",
     "OAMP",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -54,9 +54,7 @@ class LMMSE(Decoder):
 
     covariance: Covariance | None = None
     positive: bool = False
-    _solvers: dict[Any, tuple[Encoder, _Solver]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    _solvers: dict[Any, tuple[Encoder, Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     name = "lmmse"
     bears_knots = True
@@ -70,7 +68,7 @@ class LMMSE(Decoder):
         variances(source, encoder, channel)
         covariance = Covariance.of(source, encoder.n_sparse) if self.covariance is None else self.covariance
         _check_size(covariance, encoder)
-        return LMMSE(covariance, self.positive)
+        return self if covariance is self.covariance else LMMSE(covariance, self.positive)
 
     def decode(
         self,
@@ -129,7 +127,10 @@ class LMMSE(Decoder):
         covariance = None if self.covariance is None else self.covariance.recipe()
         return {"name": self.name, "covariance": covariance, "positive": self.positive}
 
-    def _solver(self, encoder: Encoder, channel: Channel) -> _Solver:
+    def _equations(self, encoder: Encoder, noise: float) -> Any:
+        return _Solver(cast(Covariance, self.covariance), encoder, noise)
+
+    def _solver(self, encoder: Encoder, channel: Channel) -> Any:
         if self.covariance is None:
             raise ValueError("covariance is None; allowed to decode: one of features, or a decoder that was tuned")
         _check_size(self.covariance, encoder)
@@ -139,7 +140,7 @@ class LMMSE(Decoder):
             while len(self._solvers) >= _KEPT:
                 self._solvers.pop(next(iter(self._solvers)))
             # With the encoder, that no other gets its id.
-            found = self._solvers[key] = encoder, _Solver(self.covariance, encoder, channel.variance)
+            found = self._solvers[key] = encoder, self._equations(encoder, channel.variance)
         return found[1]
 
 
@@ -168,7 +169,7 @@ class _Solver:
         else:
             self._centre, self._codes = whole._centre[:, kept], whole._codes[:, kept]
         self.n_kept = self._centre.shape[1]
-        self._solve = self._flat() if covariance.flat and _tight(encoder) else self._general(whole)
+        self._solve = self._flat() if covariance.flat and tight(encoder) else self._general(whole)
 
     def of(self, kept: Tensor) -> _Solver:
         """The equations of some entries alone, by their places."""
@@ -252,7 +253,8 @@ def _losses(solver: _Solver, features: Covariance, noise: float) -> NDArray[np.f
     return np.asarray(lost)
 
 
-def _tight(encoder: Encoder) -> bool:
+def tight(encoder: Encoder) -> bool:
+    """Whether A A^T is a multiple of the identity."""
     try:
         return encoder.frame_bound > 0
     except ValueError:
@@ -275,7 +277,7 @@ def _units(n: int) -> Iterator[tuple[slice, Tensor]]:
         yield slice(start, stop), unit
 
 
-def _of_patterns(solver: _Solver, rows: Tensor) -> Tensor:
+def _of_patterns(solver: Any, rows: Tensor) -> Tensor:
     """Estimates of codes of which entries are missing, NaN: those with the same ones together."""
     present = ~rows.isnan()
     patterns, members = torch.unique(present, dim=0, return_inverse=True)

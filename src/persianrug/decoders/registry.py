@@ -7,6 +7,7 @@ from typing import Any
 from persianrug._support import checks
 from persianrug.decoders.base import Decoder
 from persianrug.decoders.bayes import Bayes
+from persianrug.decoders.cvamp import CVAMP
 from persianrug.decoders.jumprelu import Gated, JumpReLU, ProLU
 from persianrug.decoders.linear import Linear
 from persianrug.decoders.lmmse import LMMSE
@@ -19,7 +20,7 @@ from persianrug.sources import from_recipe as source_from_recipe
 
 DECODERS: dict[str, type[Decoder]] = {
     decoder.name: decoder
-    for decoder in (Linear, ReLU, JumpReLU, TopK, Gated, ProLU, SoftThreshold, Bayes, OAMP, LMMSE)
+    for decoder in (Linear, ReLU, JumpReLU, TopK, Gated, ProLU, SoftThreshold, Bayes, OAMP, LMMSE, CVAMP)
 }
 """Decoders by name."""
 
@@ -34,7 +35,7 @@ def from_recipe(recipe: dict[str, Any]) -> Decoder:
     """
     name = checks.one_of("decoder", recipe.get("name", ""), DECODERS)
     parameters = {key: value for key, value in recipe.items() if key != "name"}
-    if "source" in parameters:
+    if isinstance(parameters.get("source"), dict):
         parameters["source"] = source_from_recipe(parameters["source"])
     if isinstance(parameters.get("covariance"), dict):
         parameters["covariance"] = Covariance.from_recipe(parameters["covariance"])

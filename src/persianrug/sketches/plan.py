@@ -23,12 +23,16 @@ Floats = NDArray[np.float64]
 # From fast to slow. Of the elementwise decoders the posterior mean loses least by its law, whatever the features;
 # the others are there by name. A slower one must be better by so much.
 _AUTOMATIC = ("linear", "bayes", "oamp")
-# That of features that go together, tried where rows are held out, with each of so many factors.
-_OF_COVARIANCE = "lmmse"
+# Those of features that go together, tried where rows are held out: the linear one with each of so many factors,
+# the other with as many as that has.
+_OF_COVARIANCE = ("lmmse", "cvamp")
 _RANKS = (8, 16, 32, 64, 128)
 _BETTER = 0.95
-# Iterations take their time: an iterative decoder is tried on so many of the rows held out.
-_ITERATED = 256
+# And a diagonal of its own, which takes a factorisation, by so much.
+_BETTER_OWN = 0.98
+# Iterations take their time: sizes are tried on so many of the rows held out.
+_TRIED = {"oamp": 256, "cvamp": 64}
+_MOST_TRIED = 256
 # Fewer rows are no sample.
 _FEW = 32
 # And fewer do not tell whether losses go with the energy.
@@ -65,7 +69,7 @@ class Plan:
     pca_components : int, or None
         How many these are; fewer than n_dense where there were no more rows to learn them from.
     rank : int, or None
-        Factors of the covariance that the decoder lmmse knows.
+        Factors of the covariance that the decoders lmmse and cvamp know.
     variance : float
         Loss per feature of the mean alone, on the same rows.
     unseen : int
@@ -190,7 +194,7 @@ class CodeSize:
 
     def encoder(self, profile: Profile) -> Sketch | None:
         """A sketch that encodes as the planned one will, where that is known before; it reads by linear."""
-        smooth = self.decoder in ("auto", _OF_COVARIANCE) and profile.most_factors > 0
+        smooth = self.decoder in ("auto", *_OF_COVARIANCE) and profile.most_factors > 0
         if self.n_dense is None or (self.bits is not None and smooth):
             # How codes are rounded depends on the decoder.
             return None
@@ -216,8 +220,8 @@ class _Planner:
         self.decoders: tuple[str, ...] = (decoder,)
         if decoder == "auto":
             known = profile.held_out is not None and profile.most_factors > 0
-            self.decoders = (*_AUTOMATIC, _OF_COVARIANCE) if known else _AUTOMATIC
-        self._kinds: dict[int, tuple[int, bool]] = {}
+            self.decoders = (*_AUTOMATIC, *_OF_COVARIANCE) if known else _AUTOMATIC
+        self._kinds: dict[tuple[int, str], tuple[int, bool]] = {}
         self._covariances: dict[tuple[int, bool], Covariance] = {}
         self._sketches: dict[Any, Sketch] = {}
         self._losses: dict[Any, tuple[float, float | None, float | None]] = {}
@@ -239,10 +243,10 @@ class _Planner:
 
     def _made(self, n_dense: int, bits: Any, decoder: str) -> Sketch:
         rug = Rug(self.profile.n_sparse, n_dense, self.seed)
-        covariance = self._covariance(*self._kind(n_dense)) if decoder == _OF_COVARIANCE else None
+        covariance = self._covariance(*self._kind(n_dense, decoder)) if decoder in _OF_COVARIANCE else None
         return Sketch(self.profile.source, rug, bits, decoder, covariance=covariance)
 
-    def _kind(self, n_dense: int) -> tuple[int, bool]:
+    def _kind(self, n_dense: int, decoder: str) -> tuple[int, bool]:
         """Number of factors, and whether the diagonal is flat: what loses least of a code of about this length.
 
         Too many factors explain the rows that were fitted, and no others.
@@ -252,18 +256,22 @@ class _Planner:
         if held is None:
             return min(max(most // 4, 1), _RANKS[-1], most), False
         about = min(n_sparse, max(1, round(2 ** (round(2 * math.log2(n_dense)) / 2))))
-        if about not in self._kinds:
-            rug, tried = Rug(n_sparse, about, self.seed), []
-            # What takes longer must be better by so much.
-            for flat, share in ((True, 1.0), (False, _BETTER)):
-                for rank in sorted({min(rank, most) for rank in _RANKS}):
-                    sketch = Sketch(
-                        self.profile.source, rug, None, _OF_COVARIANCE, covariance=self._covariance(rank, flat)
-                    )
-                    tried.append((float(losses(sketch, held[:_ITERATED]).mean()) / share, rank, flat))
+        key = about, decoder
+        if key not in self._kinds:
+            rug, linear, tried = Rug(n_sparse, about, self.seed), _OF_COVARIANCE[0], []
+            if decoder == linear:
+                kinds = {(min(rank, most), flat) for rank in _RANKS for flat in (True, False)}
+            else:
+                rank, flat = self._kind(n_dense, linear)
+                kinds = {(rank, True), (rank, flat)}
+            for rank, flat in sorted(kinds):
+                sketch = Sketch(self.profile.source, rug, None, decoder, covariance=self._covariance(rank, flat))
+                found = float(losses(sketch, held[: _TRIED.get(decoder, _MOST_TRIED)]).mean())
+                # What takes longer must be better by so much.
+                tried.append((found if flat else found / _BETTER_OWN, rank, flat))
             _, rank, flat = min(tried)
-            self._kinds[about] = rank, flat
-        return self._kinds[about]
+            self._kinds[key] = rank, flat
+        return self._kinds[key]
 
     def _covariance(self, rank: int, flat: bool) -> Covariance:
         key = (rank, flat)
@@ -274,7 +282,7 @@ class _Planner:
 
     def expected(self, n_dense: int, bits: Any, decoder: str) -> float:
         """The loss to expect, of a slow decoder by some of the rows held out."""
-        return self.measured(n_dense, bits, decoder, _ITERATED if decoder == "oamp" else None)[0]
+        return self.measured(n_dense, bits, decoder, _TRIED.get(decoder))[0]
 
     def law(self, sketch: Sketch) -> float:
         sample = self.profile.sample
@@ -285,7 +293,7 @@ class _Planner:
         if sample is None or sample.shape[0] < _FEW:
             # A few rows say less than the features' distributions do.
             return sketch.law()
-        sample = sample[: _ITERATED if sketch.decoder == "oamp" else None]
+        sample = sample[: _TRIED.get(sketch.decoder)]
         return self.of_all(sketch.laws_on(sample), sample)[0]
 
     def of_all(self, found: Floats, rows: Any, groups: NDArray[np.int64] | None = None) -> tuple[float, float]:

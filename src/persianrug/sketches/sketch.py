@@ -50,8 +50,8 @@ class Sketch(Parts):
     dithered : bool
         Whether levels have offsets (`persianrug.rounding`); those of sketches that were stored before do not.
     covariance : Covariance, optional
-        How features go together, which the decoder lmmse reads codes by. Codes are rounded for the energies that
-        it knows; where they are not rounded they are the same without it.
+        How features go together, which the decoders lmmse and cvamp read codes by. Codes are rounded for the
+        energies that it knows; where they are not rounded they are the same without it.
 
     Raises
     ------
@@ -66,6 +66,7 @@ class Sketch(Parts):
     dithered: bool = True
     covariance: Covariance | None = None
     _tuned: dict[Any, Autoencoder] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _linear: dict[Any, LMMSE] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         kind = DECODERS[checks.one_of("decoder", self.decoder, DECODERS)]
@@ -125,7 +126,7 @@ class Sketch(Parts):
     def law(self) -> float:
         """Predicted loss per feature, if features follow the source and are independent, or have the covariance.
 
-        Of the decoder lmmse it is an upper bound where features are >= 0.
+        Of the decoder lmmse it is an upper bound where features are >= 0; of cvamp it is that of lmmse.
         """
         return float(self.losses().mean())
 
@@ -147,7 +148,8 @@ class Sketch(Parts):
         Interference is taken to be Gaussian, of the energy of the row (docs/laws.md): feature x_i of a row is seen
         as y_i = x_i + sigma_i z_i, sigma_i^2 = g sum_{j != i} (x_j - mean_j)^2 / (n_sparse - 1), with z_i drawn
         anew, and decoded. So amplitudes need not follow the source, only the decoder takes them to. An iterative
-        decoder sees fresh z in every iteration, with the error that is left: its state evolution.
+        decoder sees fresh z in every iteration, with the error that is left: its state evolution. The decoders
+        lmmse and cvamp read real codes, with Gaussian noise for that of rounding.
 
         Parameters
         ----------
@@ -305,19 +307,25 @@ class Sketch(Parts):
                 source = sources.sum_of(
                     source, mixture.terms, mixture.weight, mixture.power, signed=mixture.signed
                 )
-            kind = DECODERS[self.decoder]
+            kind: Any = DECODERS[self.decoder]
             if kind.one_sided and source.signed:
                 # The one-sided decoder of what has two sides.
                 kind = DECODERS["soft"]
-            decoder = kind()
-            if isinstance(decoder, LMMSE):
-                covariance = self.covariance
-                if covariance is not None:
-                    covariance = covariance.of_sums(mixture.weight, mixture.power)
-                decoder = LMMSE(covariance, positive=not source.signed)
+            decoder = self._of_covariance(mixture, source, kind) if issubclass(kind, LMMSE) else kind()
             channel = Channel(noise=math.sqrt(mixture.noise), erasures=1 - kept / self.rug.n_dense)
             self._tuned[key] = Autoencoder(self.rug, decoder, channel=channel).tune(source)
         return self._tuned[key]
+
+    def _of_covariance(self, mixture: Mixture, source: Source, kind: Any) -> LMMSE:
+        """The decoder of rows of a mixture, which keeps its equations for every number of missing entries."""
+        key = (mixture, kind)
+        if key not in self._linear:
+            covariance = self.covariance
+            if covariance is None:
+                covariance = Covariance.of(self.source, self.rug.n_sparse)
+            covariance = covariance.of_sums(mixture.weight, mixture.power)
+            self._linear[key] = kind(covariance, positive=not source.signed).adapt(source, self.rug)
+        return self._linear[key]
 
     @cached_property
     def _centre(self) -> Tensor:

@@ -9,7 +9,7 @@ approximation of a stream; Tropp, Yurtsever, Udell, Cevher, arXiv 1706.05736).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -114,7 +114,7 @@ class SecondMoments(Parts):
         stored: Any = [part.astype(np.float32) for part in (mean, factors, np.maximum(left, least))]
         return Covariance(*stored)
 
-    @property
+    @cached_property
     def _factors(self) -> Floats:
         """All of them, the largest first."""
         matrix = random_matrix(len(self.sums))
