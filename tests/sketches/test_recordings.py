@@ -34,12 +34,12 @@ MATTRESS, INSOLES = (("mattress_0", "mattress_1"), "mattress_2"), (("insoles_0",
 @pytest.mark.parametrize(
     ("session", "ratio", "decoder", "most"),
     [
-        pytest.param(MATTRESS, 0.5, "lmmse", 7.5, marks=pytest.mark.slow),
-        (MATTRESS, 0.25, "lmmse", 13.0),
+        pytest.param(MATTRESS, 0.5, "cvamp", 3.8, marks=pytest.mark.slow),
+        (MATTRESS, 0.25, "cvamp", 11.0),
         pytest.param(MATTRESS, 0.125, "lmmse", 19.5, marks=pytest.mark.slow),
-        (INSOLES, 0.5, "oamp", 0.2),
-        (INSOLES, 0.25, "lmmse", 12.5),
-        pytest.param(INSOLES, 0.125, "lmmse", 20.0, marks=pytest.mark.slow),
+        (INSOLES, 0.5, "cvamp", 0.2),
+        (INSOLES, 0.25, "cvamp", 4.5),
+        pytest.param(INSOLES, 0.125, "cvamp", 15.0, marks=pytest.mark.slow),
     ],
 )
 def test_a_session_that_was_not_fitted(session, ratio, decoder, most):
@@ -135,6 +135,6 @@ def test_of_few_rows(rows):
 def test_sketcher_holds_out_blocks():
     sketcher = pr.Sketcher(ratio=0.25).fit(frames("insoles_0"))
     assert len(np.unique(sketcher.profile_.groups)) == 4
-    assert sketcher.plan_.decoder == "lmmse"
+    assert sketcher.plan_.decoder == "cvamp"
     with pytest.raises(ValueError, match=r"^hold_out is 'last'"):
         pr.Sketcher(ratio=0.25, hold_out="last").fit(frames("insoles_0"))

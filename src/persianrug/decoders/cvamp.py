@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -74,7 +74,7 @@ class CVAMP(LMMSE):
         Share of what is new in what the linear estimate is told.
     """
 
-    source: Source | None = None
+    source: Source | None = field(default=None, repr=False)
     iterations: int = 30
     damping: float = 0.35
 

@@ -31,8 +31,9 @@ _BETTER = 0.95
 # And a diagonal of its own, which takes a factorisation, by so much.
 _BETTER_OWN = 0.98
 # Iterations take their time: sizes are tried on so many of the rows held out.
-_TRIED = {"oamp": 256, "cvamp": 64}
-_MOST_TRIED = 256
+_TRIED = {"oamp": 256, "cvamp": 256}
+# And numbers of factors on so many, by decoders of each kind.
+_KINDS_TRIED = {"lmmse": 256, "cvamp": 64}
 # Fewer rows are no sample.
 _FEW = 32
 # And fewer do not tell whether losses go with the energy.
@@ -266,7 +267,7 @@ class _Planner:
                 kinds = {(rank, True), (rank, flat)}
             for rank, flat in sorted(kinds):
                 sketch = Sketch(self.profile.source, rug, None, decoder, covariance=self._covariance(rank, flat))
-                found = float(losses(sketch, held[: _TRIED.get(decoder, _MOST_TRIED)]).mean())
+                found = float(losses(sketch, held[: _KINDS_TRIED[decoder]]).mean())
                 # What takes longer must be better by so much.
                 tried.append((found if flat else found / _BETTER_OWN, rank, flat))
             _, rank, flat = min(tried)
