@@ -30,6 +30,10 @@ _RANKS = (8, 16, 32, 64, 128)
 _BETTER = 0.95
 # And a diagonal of its own, which takes a factorisation, by so much.
 _BETTER_OWN = 0.98
+# Losses below this part of the variance are all as good.
+_RECOVERED = 1e-9
+# Features go together where knowing so leaves so much of what the linear decoder does.
+_TOGETHER = 0.8
 # Iterations take their time: sizes are tried on so many of the rows held out.
 _TRIED = {"oamp": 256, "cvamp": 256}
 # And numbers of factors on so many, by decoders of each kind.
@@ -315,11 +319,20 @@ class _Planner:
 
     def best(self, n_dense: int, bits: Any) -> str:
         """The decoder of the least expected loss, but for a slower one that is hardly better."""
-        chosen = self.decoders[0]
-        for name in self.decoders[1:]:
-            if self.expected(n_dense, bits, name) < _BETTER * self.expected(n_dense, bits, chosen):
+        chosen, recovered = self.decoders[0], _RECOVERED * float(np.mean(self.profile.source.variance))
+        for name in self._of_use(n_dense, bits)[1:]:
+            least = max(self.expected(n_dense, bits, name), recovered)
+            if least < _BETTER * self.expected(n_dense, bits, chosen):
                 chosen = name
         return chosen
+
+    def _of_use(self, n_dense: int, bits: Any) -> tuple[str, ...]:
+        """The decoders to try: the slow one of features that go together where the fast one says that they do."""
+        fast, slow = _OF_COVARIANCE
+        if len(self.decoders) == 1 or slow not in self.decoders:
+            return self.decoders
+        linear, known = (self.expected(n_dense, bits, name) for name in (_AUTOMATIC[0], fast))
+        return self.decoders if known < _TOGETHER * linear else tuple(n for n in self.decoders if n != slow)
 
     def smallest(self, target: float, many_bits: Iterable[Any]) -> tuple[int, Any, str]:
         """Length, bits and decoder of the smallest code in bytes that meets the target."""
@@ -331,7 +344,9 @@ class _Planner:
                 if found is not None:
                     # Another is of use only if it takes fewer bytes.
                     most = min(most, (found[0] * (found[1] or _FLOAT_BITS) - 1) // width)
-                if most >= 1 and self.expected(most, bits, name) <= target:
+                if most < 1 or name not in self._of_use(most, bits):
+                    continue
+                if self.expected(most, bits, name) <= target:
                     found = self._search(target, bits, name, most), bits, name
         if found is None:
             least = min(
