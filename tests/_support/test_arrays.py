@@ -54,7 +54,7 @@ OBJECTS = {
 def test_every_object_is_one_line(name, tmp_path):
     text = repr(OBJECTS[name](tmp_path))
     assert "\n" not in text
-    assert len(text) < 320
+    assert len(text) < 360
     assert "array(" not in text
     assert text.count("(") == text.count(")")
 
