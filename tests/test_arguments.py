@@ -7,6 +7,8 @@ import pytest
 import torch
 
 import persianrug as pr
+from persianrug._support import checks
+from persianrug.decoders import DECODERS
 from persianrug.integrations.ddp import SketchState
 from persianrug.sweeps.sweep import Sweep
 
@@ -18,6 +20,7 @@ MODEL = pr.Autoencoder(RUG, pr.ReLU(), channel=pr.Channel(noise=0.1)).tune(SOURC
 OAMP = pr.Autoencoder(RUG, pr.OAMP()).tune(SOURCE)
 SKETCH = pr.Sketch(pr.SparseUniform(np.full(16, 0.1)), RUG, decoder="relu")
 NETWORK = pr.networks.Training(16, 8, SOURCE, steps=1, batch=4)
+NETWORK_TRAINED = pr.networks.train(NETWORK).network
 
 
 def profile():
@@ -100,3 +103,94 @@ def test_open_files_are_no_paths(load, tmp_path):
         pytest.raises(ValueError, match="path is a BufferedWriter; allowed"),
     ):
         load(file)
+
+
+PROFILE, KNOT, IDENTITY = profile(), pr.knots.pair(), np.eye(16)
+
+# What takes an object of the package, by the name that messages have for it, and its class.
+TAKERS = {
+    ("source", "a Source"): {
+        "tune": MODEL.tune,
+        "law": MODEL.law,
+        "limit": MODEL.limit,
+        "laws": MODEL.laws,
+        "recovery_threshold": pr.recovery_threshold,
+        "encoder_gains": lambda x: pr.encoder_gains(x, RUG, pr.ReLU()),
+        "best": lambda x: pr.knots.best(x, 0.5),
+        "Knot.law": lambda x: KNOT.law(x, 0.1),
+        "Knot.noise": lambda x: KNOT.noise(x, 0.5),
+        "Knot.views": lambda x: KNOT.views(x, 0.1),
+        "channel_variance": KNOT.channel_variance,
+        "channel_noise": lambda x: pr.KnottedRug.weave(KNOT, 16, 8).channel_noise(x, pr.Channel()),
+        "Training": lambda x: pr.networks.Training(16, 8, x),
+        "Network.measure": lambda x: NETWORK_TRAINED.measure(x, samples=2),
+        "Network.autoencoder": NETWORK_TRAINED.autoencoder,
+        "measure_symmetry": lambda x: pr.measure_symmetry(IDENTITY, IDENTITY, source=x),
+        "Sketch": lambda x: pr.Sketch(x, RUG),
+        "Covariance.of": lambda x: pr.Covariance.of(x, 16),
+        "Bayes": pr.Bayes,
+        "OAMP": pr.OAMP,
+        "state_evolution": lambda x: pr.OAMP().state_evolution(x, RUG),
+        "fixed_points": lambda x: pr.figures.phase.fixed_points(x, np.array([0.5])),
+        **{
+            f"{name}.{method}": lambda x, kind=kind, method=method: getattr(kind(), method)(x, RUG)
+            for name, kind in DECODERS.items()
+            for method in ("adapt", "limit", "law")
+        },
+        **{
+            f"{name}.{method}": lambda x, kind=kind, method=method: getattr(kind(), method)(x, 0.1)
+            for name, kind in DECODERS.items()
+            for method in ("tune", "risk")
+            if hasattr(kind, method)
+        },
+    },
+    ("encoder", "an Encoder"): {
+        "Autoencoder": lambda x: pr.Autoencoder(x, pr.ReLU()),
+        "encoder_gains": lambda x: pr.encoder_gains(SOURCE, x, pr.ReLU()),
+        "Codes": lambda x: pr.Codes(np.zeros((2, 8)), x),
+        "law_of": lambda x: pr.LMMSE().law_of(pr.Covariance.of(SOURCE, 16), x),
+        **{
+            f"{name}.{method}": lambda x, kind=kind, method=method: getattr(kind(), method)(SOURCE, x)
+            for name, kind in DECODERS.items()
+            for method in ("adapt", "limit", "law")
+        },
+    },
+    ("decoder", "a Decoder"): {"Autoencoder": lambda x: pr.Autoencoder(RUG, x)},
+    ("channel", "a Channel"): {
+        "Autoencoder": lambda x: pr.Autoencoder(RUG, pr.ReLU(), channel=x),
+        "encoder_gains": lambda x: pr.encoder_gains(SOURCE, RUG, pr.ReLU(), channel=x),
+        "best": lambda x: pr.knots.best(SOURCE, 0.5, x),
+        "Knot.noise": lambda x: KNOT.noise(SOURCE, 0.5, x),
+        **{
+            f"{name}.{method}": lambda x, kind=kind, method=method: getattr(kind(), method)(SOURCE, RUG, x)
+            for name, kind in DECODERS.items()
+            for method in ("adapt", "limit", "law")
+        },
+    },
+    ("rug", "a Rug"): {"Sketch": lambda x: pr.Sketch(SOURCE, x)},
+    ("mixture", "a Mixture"): {"Codes": lambda x: pr.Codes(np.zeros((2, 8)), RUG, x)},
+    ("knot", "a Knot"): {"weave": lambda x: pr.KnottedRug.weave(x, 16, 8)},
+    ("profile", "a Profile"): {"make_plan": lambda x: pr.make_plan(x, ratio=0.5)},
+    ("sketch", "a Sketch"): {
+        "losses": lambda x: pr.sketches.losses(x, ROWS),
+        "RugWriter": lambda x: pr.RugWriter("none.rug", x),
+    },
+}  # fmt: skip
+OBJECTS = {"None": None, "number": 3, "text": "uniform", "dict": {"p": 0.1}, "class": pr.SparseUniform,
+           "array": ROWS, "long list": [0.5] * 2000}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed", "taker"), [(*key, taker) for key, takers in TAKERS.items() for taker in takers]
+)
+def test_objects_of_another_kind_are_refused_by_name(name, allowed, taker):
+    for value in OBJECTS.values():
+        with pytest.raises(ValueError, match=re.escape(f"{name} is {checks.shown(value)}; allowed: {allowed}")):
+            TAKERS[name, allowed][taker](value)
+
+
+@pytest.mark.parametrize("measure", [MODEL.measure, OAMP.trace])
+def test_data_of_another_kind_is_refused(measure):
+    for value in (None, 3, "uniform", {"p": 0.1}, pr.SparseUniform, [0.5] * 2000):
+        with pytest.raises(ValueError, match=r"^data is a \w+; allowed: a source, a tensor"):
+            measure(value)

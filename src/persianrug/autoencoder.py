@@ -100,6 +100,8 @@ class Autoencoder(Parts):
     gains: Each = 1.0
 
     def __post_init__(self) -> None:
+        for part, kind in (("encoder", Encoder), ("decoder", Decoder), ("channel", Channel)):
+            checks.instance(part, getattr(self, part), kind)
         for name, check in (("mean", checks.finite), ("gains", checks.scale)):
             value = checks.each(name, getattr(self, name), check)
             object.__setattr__(self, name, value)
@@ -111,12 +113,16 @@ class Autoencoder(Parts):
         """Whether features are multiplied before they are encoded."""
         return bool(np.ndim(self.gains)) or self.gains != 1
 
+    def _scaled(self, source: Source) -> Source:
+        """The source of what is encoded; ValueError if it is none."""
+        return checks.instance("source", source, Source).scaled(self.gains)
+
     def tune(self, source: Source) -> Autoencoder:
         """The same with its decoder tuned to source and channel, in closed form, for n_sparse -> infinity.
 
         The channel's levels are spread for the source.
         """
-        source, mean = source.scaled(self.gains), source.mean
+        source, mean = self._scaled(source), source.mean
         channel = spread_levels(self.channel, source, self.encoder)
         decoder = self.decoder.adapt(source, self.encoder, channel)
         return Autoencoder(self.encoder, decoder, mean, channel, self.gains)
@@ -180,15 +186,15 @@ class Autoencoder(Parts):
         ValueError
             If weights are negative, not finite, all 0 or not n_sparse.
         """
-        return self._average(self.decoder.law(source.scaled(self.gains), self.encoder, self.channel), importance)
+        return self._average(self.decoder.law(self._scaled(source), self.encoder, self.channel), importance)
 
     def limit(self, source: Source, importance: ArrayLike | None = None) -> float:
         """Predicted loss per feature on the source for n_sparse -> infinity, as `law`."""
-        return self._average(self.decoder.limit(source.scaled(self.gains), self.encoder, self.channel), importance)
+        return self._average(self.decoder.limit(self._scaled(source), self.encoder, self.channel), importance)
 
     def laws(self, source: Source) -> NDArray[np.float64]:
         """Predicted loss of every feature, (n_sparse,), whose mean is `law`."""
-        law = self.decoder.law(source.scaled(self.gains), self.encoder, self.channel) / self.gains**2
+        law = self.decoder.law(self._scaled(source), self.encoder, self.channel) / self.gains**2
         return np.array(np.broadcast_to(law, self.encoder.n_sparse))
 
     def _average(self, losses: NDArray[np.float64], importance: ArrayLike | None) -> float:

@@ -8,10 +8,12 @@ import os
 import reprlib
 from collections.abc import Callable, Iterable
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+T = TypeVar("T")
 
 # Sizes of data, so that the moments which the laws are made of stay within the range of float64.
 SMALLEST, LARGEST = 1e-30, 1e30
@@ -206,6 +208,14 @@ def one_of(name: str, value: str, allowed: Iterable[str]) -> str:
     allowed = list(allowed)
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} is {shown(value)}; allowed: {', '.join(allowed)}")
+    return value
+
+
+def instance(name: str, value: T, kind: type) -> T:
+    """Return `value` if it is of a class of ours, or raise ValueError."""
+    if not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise ValueError(f"{name} is {shown(value)}; allowed: {article} {kind.__name__}")
     return value
 
 

@@ -73,12 +73,15 @@ class Decoder(Parts, ABC):
         """What the decoder is made from: numbers, arrays, recipes."""
         return {"name": self.name, **{part.name: getattr(self, part.name) for part in fields(self)}}
 
-    def _check_knots(self, encoder: Encoder) -> None:
-        """Interference within a knot is not Gaussian, which makes no difference to some."""
+    def _check_parts(self, source: Source, encoder: Encoder, channel: Channel) -> None:
+        """Raise ValueError unless they are what they should be, and the decoder goes with the encoder."""
+        check_parts(source, encoder, channel)
+        # Interference within a knot is not Gaussian, which makes no difference to some.
         if isinstance(encoder, KnottedRug) and not self.bears_knots:
             raise ValueError(f"encoder is {encoder}; allowed with decoder {self.name}: encoders without knots")
 
     def _check_sides(self, source: Source) -> None:
+        checks.instance("source", source, Source)
         if self.one_sided and source.signed:
             raise ValueError(
                 f"source {source.name} is signed; allowed with decoder {self.name}: sources of features >= 0"
@@ -138,8 +141,8 @@ class Elementwise(Decoder):
         Features of which p, and scale and loc relative to the noise, differ by less than 15% share their
         parameters in these units, which costs 1e-3 of the loss or two, and up to 3% of a single feature's.
         """
+        self._check_parts(source, encoder, channel)
         self._check_sides(source)
-        self._check_knots(encoder)
         sigma = noise_levels(source, encoder, channel)
         if source.n_sparse is None:
             (levels,), _ = _levels(sigma**2)
@@ -159,7 +162,7 @@ class Elementwise(Decoder):
         return map_rows(lambda rows: self.apply_(estimate(rows)), z, encoder.n_sparse)
 
     def limit(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> NDArray[np.float64]:
-        self._check_knots(encoder)
+        self._check_parts(source, encoder, channel)
         source = source.repeated(encoder.n_sparse) if self._differs else source
         sigma = noise_levels(source, encoder, channel)
         if source.n_sparse is not None:
@@ -169,7 +172,7 @@ class Elementwise(Decoder):
 
     def law(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> NDArray[np.float64]:
         """The risk, averaged over the energy of the other features."""
-        self._check_knots(encoder)
+        self._check_parts(source, encoder, channel)
         source = source.repeated(encoder.n_sparse) if self._differs else source
         spread = energy(source, encoder.participation_of(channel))
         interference, noise = variances(source, encoder, channel)
@@ -198,10 +201,24 @@ class Elementwise(Decoder):
         return levels
 
 
+def check_parts(source: Source, encoder: Encoder, channel: Channel) -> None:
+    """Raise ValueError unless these are a source, an encoder and a channel."""
+    checks.instance("source", source, Source)
+    checks.instance("encoder", encoder, Encoder)
+    checks.instance("channel", channel, Channel)
+
+
+def levels_for(source: Source, sigma: ArrayLike) -> NDArray[np.float64]:
+    """Standard deviations that a risk on the source is asked for, or ValueError."""
+    checks.instance("source", source, Source)
+    return checks.levels("sigma", sigma)
+
+
 def variances(
     source: Source, encoder: Encoder, channel: Channel
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Variances of interference and noise on each feature, arrays (n_sparse,), or () where all have the same."""
+    check_parts(source, encoder, channel)
     if source.n_sparse not in (None, encoder.n_sparse):
         raise ValueError(
             f"source {source.name} has {source.n_sparse} features; allowed with {encoder}: {encoder.n_sparse}"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from persianrug._support import checks
 from persianrug.channel import Channel
-from persianrug.decoders.base import CLEAR, Elementwise, noise_levels, number
+from persianrug.decoders.base import CLEAR, Elementwise, levels_for, noise_levels, number
 from persianrug.encoders.base import Encoder
 from persianrug.sources import Each, Source, SparseUniform
 
@@ -39,8 +39,7 @@ class Bayes(Elementwise):
     one_sided = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.source, Source):
-            raise ValueError(f"source is {checks.shown(self.source)}; allowed: a Source")
+        checks.instance("source", self.source, Source)
         object.__setattr__(self, "sigma", checks.each("sigma", self.sigma, checks.not_negative))
 
     def tune(self, source: Source, sigma: ArrayLike) -> Bayes:
@@ -48,7 +47,7 @@ class Bayes(Elementwise):
         return Bayes(source, float(np.sqrt(np.mean(self._checked(source, sigma) ** 2))))
 
     def adapt(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> Bayes:
-        self._check_knots(encoder)
+        self._check_parts(source, encoder, channel)
         sigma = noise_levels(source, encoder, channel)
         return self.tune(source, sigma) if source.n_sparse is None else Bayes(source, sigma[()])
 
@@ -58,7 +57,7 @@ class Bayes(Elementwise):
         Over y = x + s z, with m' and v' the posterior's mean and variance at the true s, E[v'(y) + (m'(y) -
         x_hat)^2].
         """
-        sigma = np.maximum(checks.levels("sigma", sigma), self._least)
+        sigma = np.maximum(levels_for(source, sigma), self._least)
         on, off, _, _ = source.mismatch(sigma, np.asarray(self._noise), self.source)
         return source.p * on + (1 - source.p) * off
 

@@ -82,7 +82,7 @@ def relu_bounds(source: Source, sigma: float) -> tuple[float, float]:
         If the source is another one, or sigma is not from 1e-30 to 1e30.
     """
     if not isinstance(source, SparseUniform) or source.n_sparse is not None:
-        raise ValueError(f"source is {source}; allowed: SparseUniform of features that are alike")
+        raise ValueError(f"source is {checks.shown(source)}; allowed: SparseUniform of features that are alike")
     sigma = checks.scale("sigma", sigma) / source.scale
     p, unit = source.p, source.scale**2
     variance = source.variance / unit

@@ -10,7 +10,7 @@ from scipy.interpolate import CubicSpline
 
 from persianrug._support import checks
 from persianrug.channel import Channel
-from persianrug.decoders.base import CLEAR, Elementwise, spread_levels, variances
+from persianrug.decoders.base import CLEAR, Elementwise, check_parts, spread_levels, variances
 from persianrug.encoders.base import Encoder
 from persianrug.sources import Source
 
@@ -62,8 +62,9 @@ def encoder_gains(
         source signed, or the source has no scale of its own to be changed.
     """
     if not isinstance(decoder, Elementwise):
-        name = getattr(decoder, "name", repr(decoder))
+        name = getattr(decoder, "name", checks.shown(decoder))
         raise ValueError(f"decoder is {name}; allowed: those that read every feature by itself")
+    check_parts(source, encoder, channel)
     n = encoder.n_sparse
     weights = np.ones(n) if importance is None else checks.importance(importance, n)
     interference, noise = variances(source, encoder, spread_levels(channel, source, encoder))

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from persianrug._support import checks
 from persianrug._support.arrays import place
-from persianrug.decoders.base import Elementwise, number, signed
+from persianrug.decoders.base import Elementwise, levels_for, number, signed
 from persianrug.decoders.threshold import (
     Floats,
     best_gain_and_threshold,
@@ -49,7 +49,7 @@ class JumpReLU(Elementwise):
         return _best(source, tuple(self._checked(source, sigma)))
 
     def risk(self, source: Source, sigma: ArrayLike) -> Floats:
-        return risk_above(source, self.gain, self.bias, self.threshold, checks.levels("sigma", sigma))
+        return risk_above(source, self.gain, self.bias, self.threshold, levels_for(source, sigma))
 
     def apply_(self, y: Float[Tensor, "*batch n_sparse"]) -> Float[Tensor, "*batch n_sparse"]:
         below = y <= place(self.threshold, y)
@@ -99,7 +99,7 @@ class Gated(JumpReLU):
         with np.errstate(divide="ignore", invalid="ignore"):
             opening = np.where(np.greater(gain, 0), np.divide(-bias, gain), np.where(bias > 0, -np.inf, np.inf))
         threshold = np.clip(np.maximum(gate, opening), -1e100, 1e100)
-        return risk_above(source, gain, bias, threshold, checks.levels("sigma", sigma))
+        return risk_above(source, gain, bias, threshold, levels_for(source, sigma))
 
     def apply_(self, y: Float[Tensor, "*batch n_sparse"]) -> Float[Tensor, "*batch n_sparse"]:
         below = y <= place(self.threshold, y)

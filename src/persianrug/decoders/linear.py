@@ -12,7 +12,7 @@ from torch import Tensor
 from persianrug._support import checks
 from persianrug._support.arrays import place
 from persianrug.channel import Channel
-from persianrug.decoders.base import CLEAR, Elementwise, noise_levels, number, signed
+from persianrug.decoders.base import CLEAR, Elementwise, levels_for, noise_levels, number, signed
 from persianrug.encoders.base import Encoder
 from persianrug.sources import Each, Source
 
@@ -37,12 +37,12 @@ class Linear(Elementwise):
         return _least_squares(source, np.asarray(np.mean(self._checked(source, sigma) ** 2)))
 
     def adapt(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> Linear:
-        if source.n_sparse is None:
+        if checks.instance("source", source, Source).n_sparse is None:
             return super().adapt(source, encoder, channel)
         return _least_squares(source, noise_levels(source, encoder, channel) ** 2)
 
     def risk(self, source: Source, sigma: ArrayLike) -> NDArray[np.float64]:
-        sigma = checks.levels("sigma", sigma)
+        sigma = levels_for(source, sigma)
         shift = (self.gain - 1) * source.mean + self.bias
         return (1 - self.gain) ** 2 * source.variance + self.gain**2 * sigma**2 + shift**2
 

@@ -16,7 +16,7 @@ from persianrug._support import checks
 from persianrug._support.arrays import map_rows
 from persianrug._support.threads import one_thread
 from persianrug.channel import Channel
-from persianrug.decoders.base import CLEAR, Decoder, variances
+from persianrug.decoders.base import CLEAR, Decoder, check_parts, variances
 from persianrug.encoders.base import Encoder
 from persianrug.sources import Covariance, Each, Source
 
@@ -60,8 +60,8 @@ class LMMSE(Decoder):
     bears_knots = True
 
     def __post_init__(self) -> None:
-        if self.covariance is not None and not isinstance(self.covariance, Covariance):
-            raise ValueError(f"covariance is {checks.shown(self.covariance)}; allowed: a Covariance")
+        if self.covariance is not None:
+            checks.instance("covariance", self.covariance, Covariance)
         object.__setattr__(self, "positive", checks.flag("positive", self.positive))
 
     def adapt(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> LMMSE:
@@ -92,6 +92,7 @@ class LMMSE(Decoder):
 
     def law(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> NDArray[np.float64]:
         """As `law_of`, of independent features."""
+        check_parts(source, encoder, channel)
         return self.law_of(Covariance.of(source, encoder.n_sparse), encoder, channel)
 
     @one_thread()
@@ -106,6 +107,9 @@ class LMMSE(Decoder):
         ValueError
             If the covariance is of another number of features than the encoder, or the decoder has none.
         """
+        checks.instance("features", features, Covariance)
+        checks.instance("encoder", encoder, Encoder)
+        checks.instance("channel", channel, Channel)
         _check_size(features, encoder)
         solver, kept = self._solver(encoder, channel), channel.kept(encoder.n_dense)
         if kept == encoder.n_dense:

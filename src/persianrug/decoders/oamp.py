@@ -18,7 +18,7 @@ from persianrug._support import checks
 from persianrug._support.arrays import Parts, new_rows, place
 from persianrug._support.threads import share
 from persianrug.channel import Channel
-from persianrug.decoders.base import CLEAR, Decoder, variances
+from persianrug.decoders.base import CLEAR, Decoder, check_parts, variances
 from persianrug.encoders.base import Encoder, kept_entries
 from persianrug.encoders.energy import Energy, vector_energy
 from persianrug.sources import Each, Source, SparseUniform
@@ -89,8 +89,7 @@ class OAMP(Decoder):
     name = "oamp"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.source, Source):
-            raise ValueError(f"source is {checks.shown(self.source)}; allowed: a Source")
+        checks.instance("source", self.source, Source)
         object.__setattr__(self, "iterations", checks.integer("iterations", self.iterations, 1))
         object.__setattr__(self, "damping", checks.probability("damping", self.damping))
         object.__setattr__(self, "tolerance", checks.positive("tolerance", self.tolerance))
@@ -281,6 +280,7 @@ class OAMP(Decoder):
         return self.state_evolution(source, encoder, channel).losses
 
     def law(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> NDArray[np.float64]:
+        check_parts(source, encoder, channel)
         return self.state_evolution(source, encoder, channel, vector_energy(source, encoder.n_sparse)).losses
 
     def state_evolution(
@@ -297,6 +297,7 @@ class OAMP(Decoder):
         as E (m - x)(y - x) = eta by Stein's lemma, whatever x is. Where D = eta that is 1 / (1 / eta - 1 /
         sigma^2).
         """
+        check_parts(source, encoder, channel)
         ratio = channel.kept(encoder.n_dense) / encoder.n_sparse
         noise = channel.variance / encoder.frame_bound
         if spread is None:
@@ -361,7 +362,7 @@ def recovery_threshold(source: Source) -> float:
     mmse(sigma) < ratio sigma^2. So the threshold is the largest mmse(sigma) / sigma^2. It is at least the number
     of active features per feature if these have a density, to which it tends for sigma -> 0.
     """
-    merged, counts = source.merged()
+    merged, counts = checks.instance("source", source, Source).merged()
     scale = float(np.sqrt(np.mean(source.second_moment / source.p)))
     # Below, it is as in the limit; a discrete source has then no error left.
     grid = scale * np.geomspace(1e-3, 10, 49)

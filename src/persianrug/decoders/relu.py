@@ -10,11 +10,10 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr
 from torch import Tensor
 
-from persianrug._support import checks
 from persianrug._support.arrays import place
 from persianrug._support.quadrature import normal_pdf, rectified_first, rectified_second, standardised
 from persianrug.channel import Channel
-from persianrug.decoders.base import CLEAR, Elementwise, number, signed
+from persianrug.decoders.base import CLEAR, Elementwise, levels_for, number, signed
 from persianrug.decoders.threshold import Floats, best_gain_and_threshold
 from persianrug.encoders import KnottedRug
 from persianrug.encoders.base import Encoder
@@ -92,7 +91,7 @@ class ReLU(Elementwise):
 
             L = p E_u E_z (u - max(gain u + bias + s z, 0))^2 + (1 - p) R2(bias, s).
         """
-        return _risk(source, np.array(self.gain), np.array(self.bias), checks.levels("sigma", sigma))
+        return _risk(source, np.array(self.gain), np.array(self.bias), levels_for(source, sigma))
 
     def apply_(self, y: Float[Tensor, "*batch n_sparse"]) -> Float[Tensor, "*batch n_sparse"]:
         return y.mul_(place(self.gain, y)).add_(place(self.bias, y)).relu_()

@@ -13,7 +13,7 @@ from torch import Tensor
 from persianrug._support import checks
 from persianrug._support.arrays import place
 from persianrug._support.quadrature import rectified_first, rectified_second, standardised
-from persianrug.decoders.base import Elementwise, number
+from persianrug.decoders.base import Elementwise, levels_for, number
 from persianrug.decoders.threshold import Floats, best_gain_and_threshold, error_above
 from persianrug.sources import Each, Source
 
@@ -50,7 +50,7 @@ class SoftThreshold(Elementwise):
         risk = p E_u [u^2 P(|y| <= t) + E[(u - gain (y - t))^2; y > t] + E[(u - gain (y + t))^2; y < -t]]
                + (1 - p) 2 gain^2 R2(-t, sigma),  R2(m, s) = E max(m + s z, 0)^2.
         """
-        return _risk(source, np.array(self.gain), np.array(self.threshold), checks.levels("sigma", sigma))
+        return _risk(source, np.array(self.gain), np.array(self.threshold), levels_for(source, sigma))
 
     def apply_(self, y: Float[Tensor, "*batch n_sparse"]) -> Float[Tensor, "*batch n_sparse"]:
         threshold = place(self.threshold, y)

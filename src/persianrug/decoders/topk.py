@@ -54,7 +54,7 @@ class TopK(Decoder):
 
     def adapt(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> TopK:
         """K, where not given, as many as exceed the best JumpReLU's threshold; gain and bias by regression."""
-        self._check_alike(source, encoder)
+        self._check_alike(source, encoder, channel)
         level = np.sqrt(np.mean(noise_levels(source, encoder, channel) ** 2))
         n, k = encoder.n_sparse, self.k
         if k is None:
@@ -79,14 +79,14 @@ class TopK(Decoder):
         return map_rows(decode, z, encoder.n_sparse)
 
     def limit(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> NDArray[np.float64]:
-        self._check_alike(source, encoder)
+        self._check_alike(source, encoder, channel)
         level = np.sqrt(np.mean(noise_levels(source, encoder, channel) ** 2))
         threshold = _quantile(source, level, self._kept(encoder) / encoder.n_sparse)
         return JumpReLU(self.gain, self.bias, float(threshold)).risk(source, level)
 
     def law(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> NDArray[np.float64]:
         """Averaged over a vector's energy and number of active features, which move its k-th largest estimate."""
-        self._check_alike(source, encoder)
+        self._check_alike(source, encoder, channel)
         spread = mean_energy(source, encoder.n_sparse)
         interference, noise = (part.mean() for part in variances(source, encoder, channel))
         sigma = np.sqrt(spread.relative * interference + noise)
@@ -102,9 +102,9 @@ class TopK(Decoder):
     def _kept(self, encoder: Encoder) -> int:
         return checks.integer("k", 1 if self.k is None else self.k, 1, encoder.n_sparse)
 
-    def _check_alike(self, source: Source, encoder: Encoder) -> None:
+    def _check_alike(self, source: Source, encoder: Encoder, channel: Channel) -> None:
+        self._check_parts(source, encoder, channel)
         self._check_sides(source)
-        self._check_knots(encoder)
         if source.n_sparse is not None:
             raise ValueError(
                 f"source {source.name} has features that differ; allowed with decoder topk: alike ones"

@@ -70,8 +70,7 @@ class KnottedRug(Encoder):
         ValueError
             If an argument is out of its range.
         """
-        if not isinstance(knot, Knot):
-            raise ValueError(f"knot is {checks.shown(knot)}; allowed: a Knot")
+        checks.instance("knot", knot, Knot)
         n_sparse = checks.integer("n_sparse", n_sparse, 2, MOST_SPARSE)
         n_dense = checks.integer("n_dense", n_dense, 1, n_sparse)
         k, d = knot.features, knot.channels
@@ -130,6 +129,8 @@ class KnottedRug(Encoder):
 
     def channel_noise(self, source: Source, channel: Channel, energy: float = 1.0) -> float:
         """Standard deviation of the noise on a channel, at an energy of the vector relative to its mean."""
+        checks.instance("source", source, Source)
+        checks.instance("channel", channel, Channel)
         if self.rug is None:
             channel.kept(self.n_dense)
             return channel.variance**0.5

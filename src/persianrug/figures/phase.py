@@ -12,6 +12,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from persianrug._support import checks
 from persianrug.autoencoder import Autoencoder
 from persianrug.decoders import OAMP, Bayes, Linear, ReLU, SoftThreshold
 from persianrug.decoders.base import Decoder
@@ -52,6 +53,7 @@ def fixed_points(source: Source, ratios: Floats) -> tuple[Floats, float]:
     threshold : float
         The largest mmse(sigma) / sigma^2; see `recovery_threshold`.
     """
+    checks.instance("source", source, Source)
     scale = float(np.sqrt(source.second_moment / source.p))
     sigma = np.geomspace(1e-3 * scale, noise_level(source.variance, float(ratios.min())) + scale, _NOISES)
     on, off, _, _ = source.mismatch(sigma, sigma)

@@ -112,6 +112,7 @@ class Knot(Parts):
 
     def channel_variance(self, source: Source) -> float:
         """Variance of a channel of M x, averaged over the channels."""
+        checks.instance("source", source, Source)
         return float(np.mean(source.variance) * np.sum(self.matrix**2) / self.channels)
 
     def law(self, source: Source, sigma: float, most: float = math.inf) -> float:
@@ -147,6 +148,7 @@ class Knot(Parts):
             If ratio is not in (0, d / k]: a weave never has fewer channels than dimensions.
         """
         ratio = checks.probability("ratio", ratio)
+        checks.instance("channel", channel, Channel)
         if not self.fits(ratio):
             raise ValueError(f"ratio is {ratio}; allowed with {self}: up to {self.channels / self.features:.4g}")
         variance = self.channel_variance(source)
@@ -172,6 +174,7 @@ class Knot(Parts):
 
     def _check(self, source: Source, sigma: float) -> None:
         """ValueError unless there is a law."""
+        checks.instance("source", source, Source)
         if np.abs(self.product).max() > LARGEST_ENTRY:
             raise ValueError(
                 f"readout @ matrix has entries up to {np.abs(self.product).max():g}; "

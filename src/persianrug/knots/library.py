@@ -116,6 +116,9 @@ def best(source: Source, ratio: float, channel: Channel = _CLEAR) -> Knot:
         If ratio is outside (0, 1], or the source's features differ or are active less often than 1e-5.
     """
     ratio = checks.probability("ratio", ratio)
+    checks.instance("source", source, Source)
+    if source.n_sparse is not None:
+        raise ValueError(f"source {source.name} has features that differ; allowed with knots: alike ones")
     knots = [*named().values(), *(one.knot for one in nearest(source.p, ratio))]
     # Small ones first: they take little time, and tell which of the large ones need not be looked at to the end.
     fitting = sorted((knot for knot in knots if knot.fits(ratio)), key=lambda knot: knot.features)

@@ -233,6 +233,7 @@ class Network(Parts):
         ValueError
             If an argument is out of its range.
         """
+        checks.instance("source", source, Source)
         if samples is None:
             samples = max(min(_SAMPLES, _ENTRIES // self.n_sparse), 2)
         samples = checks.integer("samples", samples, 2, checks.MOST_SAMPLES)
@@ -269,6 +270,7 @@ class Network(Parts):
             If the network has hidden layers, an activation other than relu and identity, or a number on the
             diagonal of W that is not positive.
         """
+        checks.instance("source", source, Source)
         if self.hidden:
             raise ValueError(f"network has {len(self.hidden)} hidden layers; allowed in an autoencoder: none")
         decoders: dict[str, type[ReLU] | type[Linear]] = {"relu": ReLU, "identity": Linear}

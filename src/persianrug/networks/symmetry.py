@@ -194,8 +194,7 @@ def measure_symmetry(
     weights_out, weights_in, offsets = checked_weights(W_out, W_in, bias)
     samples = checks.integer("samples", samples, 8, _MOST_SAMPLES)
     seed = checks.seed(seed)
-    if not isinstance(source, Source):
-        raise ValueError(f"source is {checks.shown(source)}; allowed: a Source")
+    checks.instance("source", source, Source)
     if source.n_sparse is not None:
         raise ValueError(f"source {source.name} has features that differ; allowed here: alike ones")
     rows = _rows(weights_out, weights_in)

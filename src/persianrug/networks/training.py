@@ -99,8 +99,7 @@ class Training:
         for name, low in least.items():
             high = {"n_dense": self.n_sparse, "seed": checks.MOST_SEED}.get(name)
             object.__setattr__(self, name, checks.integer(name, getattr(self, name), low, high))
-        if not isinstance(self.source, Source):
-            raise ValueError(f"source is a {type(self.source).__name__}; allowed: a Source")
+        checks.instance("source", self.source, Source)
         if self.source.n_sparse is not None:
             raise ValueError(f"source {self.source.name} has features that differ; allowed here: alike ones")
         for name in ("tied", "bias", "residual"):

@@ -172,6 +172,8 @@ class Codes:
     __array_ufunc__ = None
 
     def __post_init__(self) -> None:
+        checks.instance("encoder", self.encoder, Encoder)
+        checks.instance("mixture", self.mixture, Mixture)
         if self.bits is not None:
             object.__setattr__(self, "bits", checks.integer("bits", self.bits, 1, MOST_BITS))
         tensor = as_tensor("values", self.values, self.encoder.n_dense)

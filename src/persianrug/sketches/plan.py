@@ -177,6 +177,7 @@ class CodeSize:
         seed: int,
     ) -> CodeSize:
         """The size, or ValueError; nothing is tried on the rows yet, which is what takes long."""
+        checks.instance("profile", profile, Profile)
         given = {"ratio": ratio, "n_dense": n_dense, "target_loss": target_loss}
         sizes = [name for name, value in given.items() if value is not None]
         if len(sizes) != 1:
@@ -454,6 +455,8 @@ def _stderr(found: Floats, groups: NDArray[np.int64] | None) -> float:
 
 def losses(sketch: Sketch, rows: Any) -> Any:
     """Measured loss per feature of each of some rows, (rows,), an array or a SciPy sparse matrix."""
+    checks.instance("sketch", sketch, Sketch)
+    checks.rows("rows", rows, sketch.rug.n_sparse)
     found = []
     step = max(1, BLOCK // sketch.rug.n_sparse)
     for start in range(0, rows.shape[0], step):

@@ -82,6 +82,10 @@ class RugWriter:
     ) -> None:
         if not (isinstance(file, str | os.PathLike) or hasattr(file, "write")) or isinstance(file, io.TextIOBase):
             raise ValueError(f"file is a {type(file).__name__}; allowed: a path, or an open binary file")
+        checks.instance("sketch", sketch, Sketch)
+        for name, part, kind in (("mixture", mixture, Mixture), ("plan", plan, Plan)):
+            if part is not None:
+                checks.instance(name, part, kind)
         checks.one_of("dtype", dtype, ("float32", "float64"))
         self.mixture = sketch.mixture if mixture is None else mixture
         self._bits = sketch.bits if self.mixture == sketch.mixture else None

@@ -69,6 +69,8 @@ class Sketch(Parts):
     _linear: dict[Any, LMMSE] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        checks.instance("source", self.source, Source)
+        checks.instance("rug", self.rug, Rug)
         kind = DECODERS[checks.one_of("decoder", self.decoder, DECODERS)]
         if self.source.n_sparse not in (None, self.rug.n_sparse):
             raise ValueError(
@@ -85,14 +87,11 @@ class Sketch(Parts):
         if self.bits is not None:
             object.__setattr__(self, "bits", checks.integer("bits", self.bits, 1, MOST_BITS))
         checks.flag("dithered", self.dithered)
-        if self.covariance is not None:
-            if not isinstance(self.covariance, Covariance):
-                raise ValueError(f"covariance is {checks.shown(self.covariance)}; allowed: a Covariance")
-            if self.covariance.n_sparse != self.rug.n_sparse:
-                raise ValueError(
-                    f"covariance is of {self.covariance.n_sparse} features; allowed with {self.rug}: "
-                    f"{self.rug.n_sparse}"
-                )
+        if self.covariance is None:
+            return
+        known, asked = checks.instance("covariance", self.covariance, Covariance).n_sparse, self.rug.n_sparse
+        if known != asked:
+            raise ValueError(f"covariance is of {known} features; allowed with {self.rug}: {asked}")
 
     @cached_property
     def quantiser(self) -> Quantiser | None:
@@ -361,6 +360,7 @@ class Sketch(Parts):
 
 def decoders_for(source: Source) -> list[str]:
     """Names of the decoders that a sketch of the source takes."""
+    checks.instance("source", source, Source)
     return _names(signed=source.signed, alike=source.n_sparse is None)
 
 

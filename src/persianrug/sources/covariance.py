@@ -75,6 +75,7 @@ class Covariance(Parts):
     @classmethod
     def of(cls, source: Source, n_sparse: int) -> Covariance:
         """That of independent features."""
+        checks.instance("source", source, Source)
         mean, variance = (np.broadcast_to(part, n_sparse) for part in (source.mean, source.variance))
         return cls(mean, np.zeros((0, n_sparse)), variance)
 
