@@ -1,9 +1,12 @@
 """Arguments that many take, seeds and devices: one range, and one message of what is allowed."""
 
+import copy
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.sparse
 import torch
 
 import persianrug as pr
@@ -194,3 +197,65 @@ def test_data_of_another_kind_is_refused(measure):
     for value in (None, 3, "uniform", {"p": 0.1}, pr.SparseUniform, [0.5] * 2000):
         with pytest.raises(ValueError, match=r"^data is a \w+; allowed: a source, a tensor"):
             measure(value)
+
+
+SKETCHER = pr.Sketcher(0.5, decoder="linear").fit(ROWS)
+NOT_ROWS = {
+    "None": lambda n: None,
+    "number": lambda n: 3,
+    "text": lambda n: "x" * 100_000,
+    "bytes": lambda n: b"abc",
+    "dict": lambda n: {"a": 1},
+    "set": lambda n: {1, 2},
+    "slice": lambda n: slice(3),
+    "class": lambda n: np.ndarray,
+    "objects": lambda n: [[object()] * n] * 3,
+    "array of objects": lambda n: np.array([[object()] * n] * 3),
+    "frame of objects": lambda n: pd.DataFrame([[object()] * n] * 3),
+    "frame of texts": lambda n: pd.DataFrame([["a"] * n] * 3),
+    "frame of complex numbers": lambda n: pd.DataFrame(np.zeros((3, n), complex)),
+    "list of dicts": lambda n: [{}] * 3,
+    "ragged list": lambda n: [[1], [2, 3]],
+    "texts": lambda n: [["1"] * n] * 3,
+    "integers beyond floats": lambda n: [[10**400] + [0] * (n - 1)] * 3,
+    "None in lists": lambda n: [[None] * n] * 3,
+    "no rows": lambda n: np.zeros((0, n)),
+    "no rows, sparse": lambda n: scipy.sparse.csr_array((0, n)),
+    "empty list": lambda n: [],
+    "a vector": lambda n: np.zeros(n),
+    "three axes": lambda n: np.zeros((2, 2, n)),
+    "too wide": lambda n: np.zeros((2, n + 1)),
+    "dates": lambda n: np.zeros((3, n), "M8[s]"),
+    "structured": lambda n: np.zeros((3, n), dtype=[("a", "f8")]),
+    "nested tensor": lambda n: torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]),
+    "sparse tensor": lambda n: torch.zeros(3, n).to_sparse(),
+    "without content": lambda n: torch.zeros(3, n, device="meta"),
+    "quantised": lambda n: torch.quantize_per_tensor(torch.zeros(3, n), 0.1, 0, torch.qint8),
+    "complex": lambda n: torch.zeros(3, n, dtype=torch.complex64),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "encode", "transform", "inverse_transform"])
+@pytest.mark.parametrize("kind", NOT_ROWS)
+def test_what_are_no_rows_is_refused(kind, method):
+    if (kind, method) == ("too wide", "fit"):
+        return
+    if method == "inverse_transform" and kind.startswith("no rows"):
+        return
+    sketcher = pr.Sketcher() if method == "fit" else copy.deepcopy(SKETCHER)
+    with pytest.raises(ValueError, match="; allowed: ") as caught:
+        getattr(sketcher, method)(NOT_ROWS[kind](8 if method == "inverse_transform" else 16))
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("kind", ["array", "matrix"])
+def test_what_is_refused_is_not_learned_from_in_part(kind, monkeypatch):
+    monkeypatch.setattr("persianrug.sketches.estimator.BLOCK", 16)
+    wrong = ROWS.astype(np.float64)
+    wrong[-1, 0] = 1e31
+    sketcher = copy.deepcopy(SKETCHER)
+    with pytest.raises(ValueError, match="X holds sizes up to 1e"):
+        sketcher.partial_fit(wrong if kind == "array" else scipy.sparse.csr_array(wrong))
+    assert sketcher.partial_fit(ROWS).profile_ == copy.deepcopy(SKETCHER).partial_fit(ROWS).profile_

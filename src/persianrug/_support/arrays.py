@@ -65,9 +65,12 @@ def plain(array: Any) -> Any:
 def listed(name: str, value: Any) -> Any:
     """Rows in lists as an array, arrays of every kind as they are; ValueError unless rows are of one length."""
     try:
-        return np.asanyarray(value)
-    except ValueError:
-        raise ValueError(f"{name} is {checks.shown(value)}; allowed: rows of as many numbers each") from None
+        rows = np.asanyarray(value)
+    except (ValueError, TypeError, RuntimeError, OverflowError):
+        rows = None
+    if rows is None or rows.ndim == 0:
+        raise ValueError(f"{name} is {checks.shown(value)}; allowed: rows of as many numbers each")
+    return rows
 
 
 def like(original: Array, tensor: torch.Tensor) -> Array:

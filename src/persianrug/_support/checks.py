@@ -36,25 +36,38 @@ _repr.maxstring = _repr.maxother = _repr.maxlong = _MOST_SHOWN
 def shown(value: Any) -> str:
     """A value for messages, short and in one line: of an array its shape, of long values their beginning."""
     value = _plain(value)
-    shape = getattr(value, "shape", None)
+    shape = _shape(value)
     if isinstance(shape, tuple):
         return f"an array of shape {tuple(shape)}"
     if isinstance(value, int) and value.bit_length() > 256:
         # Python refuses to write far longer ones.
         return f"an integer of {value.bit_length()} bits"
-    text = " ".join(_repr.repr(value).split())
-    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 3]}..."
+    return shortened(_repr.repr(value), _MOST_SHOWN)
+
+
+def shortened(text: str, most: int = 2 * _MOST_SHOWN) -> str:
+    """A text in one line, of at most so many characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def _plain(value: Any) -> Any:
     """The number that a NumPy scalar, or an array or tensor () holds; everything else as it is."""
-    if getattr(value, "shape", None) == () and hasattr(value, "item") and not isinstance(value, np.ma.MaskedArray):
+    if _shape(value) == () and hasattr(value, "item") and not isinstance(value, np.ma.MaskedArray):
         try:
             return value.item()
         except (RuntimeError, TypeError, ValueError):
             # Tensors without content.
             return value
     return value
+
+
+def _shape(value: Any) -> Any:
+    """The shape of an array or tensor; None of everything else, and of nested tensors, which have none."""
+    try:
+        return getattr(value, "shape", None)
+    except RuntimeError:
+        return None
 
 
 def probability(name: str, value: float) -> float:
@@ -254,6 +267,8 @@ def real(name: str, value: Any, *, here: bool = True) -> None:
     """
     if isinstance(value, np.ma.MaskedArray):
         raise ValueError(f"{name} is a masked array; allowed: an array without a mask, which would be lost")
+    if getattr(value, "is_nested", False):
+        raise ValueError(f"{name} is a nested tensor; allowed: dense tensors, of rows of as many numbers each")
     if not hasattr(value, "layout"):
         fine = getattr(value.dtype, "kind", "") in tuple("biuf")
     elif str(value.layout) != "torch.strided" or (here and value.device.type == "meta"):
@@ -269,6 +284,6 @@ def rows(name: str, value: Any, width: int) -> None:
     """Raise ValueError unless `value` is an array, tensor or sparse matrix (rows, width) of real numbers."""
     if not (hasattr(value, "ndim") and hasattr(value, "dtype")):
         raise ValueError(f"{name} is a {type(value).__name__}; allowed: an array or matrix (rows, {width})")
+    real(name, value)
     if value.ndim != 2 or value.shape[1] != width:
         raise ValueError(f"{name} has shape {tuple(value.shape)}; allowed: (rows, {width})")
-    real(name, value)

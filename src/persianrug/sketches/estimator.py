@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from persianrug._support import checks
-from persianrug._support.arrays import listed, plain
+from persianrug._support.arrays import as_tensor, bounded, listed, plain
 from persianrug._support.renamed import warn_renamed
 from persianrug._support.sparse import by_rows
 from persianrug.sketches.codes import Codes
@@ -123,10 +123,9 @@ class Sketcher(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         return self._learn(X, reset=not begun)
 
     def _learn(self, X: Any, *, reset: bool, whole: bool = False) -> Self:
-        X = validate_data(
-            self, _widened(X), accept_sparse="csr", dtype=[np.float64, np.float32], reset=reset,
-            ensure_min_features=2 if reset else 1,
-        )  # fmt: skip
+        X = self._validated(X, reset=reset)
+        # Before anything is learned of any block.
+        bounded("X", as_tensor("X", X.data if hasattr(X, "tocsr") else X), checks.LARGEST)
         if reset:
             self._fitter = ProfileFitter(X.shape[1], self.seed)
         fitter: Any = self._fitter
@@ -139,6 +138,20 @@ class Sketcher(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         self.profile_ = fitter.profile(None if names is None else list(names))
         self._plan_by_parameters()
         return self
+
+    def _validated(self, X: Any, *, reset: bool) -> Any:
+        """Rows as float32 or float64, of the features that were fitted unless they `reset` them, or ValueError."""
+        rows, least = _widened(X), 2 if reset else 1
+        try:
+            return validate_data(
+                self, rows, accept_sparse="csr", dtype=[np.float64, np.float32], reset=reset,
+                ensure_min_features=least, ensure_all_finite=False,
+            )  # fmt: skip
+        except (ValueError, TypeError, OverflowError) as error:
+            said = checks.shortened(str(error)).rstrip(".")
+            width = "features, 2 or more" if reset else f"{self.n_features_in_} features, as were fitted"
+            kind = _NoNumber if isinstance(error, TypeError) else ValueError
+            raise kind(f"X is refused: {said}; allowed: real numbers, rows of {width}") from None
 
     @classmethod
     def from_profile(cls, profile: Profile | str | os.PathLike[str], **parameters: Any) -> Self:
@@ -250,8 +263,7 @@ class Sketcher(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             If X has other features, is not finite, or is negative where what was fitted was not.
         """
         encoder = self._encoder
-        X = validate_data(self, _widened(X), accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
-        return encoder.encode(X)
+        return encoder.encode(self._validated(X, reset=False))
 
     def decode(self, codes: Codes) -> Float[NDArray[Any], "rows n_sparse"]:
         """Estimates of what was encoded, or of its sums; see `Sketch.decode`."""
@@ -296,6 +308,10 @@ class Sketcher(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         return tags
 
 
+class _NoNumber(ValueError, TypeError):
+    """A ValueError as everywhere here, of objects that are no numbers, which for scikit-learn is a TypeError."""
+
+
 def _dense(X: Any) -> Any:
     """Rows as an array, in numbers that NumPy has; sparse matrices, and what is no matrix at all, as they are."""
     if isinstance(X, Tensor):
@@ -308,6 +324,10 @@ def _widened(X: Any) -> Any:
     """Rows as scikit-learn takes them, which would drop masks, and read texts and dates as numbers."""
     # Data frames have names of features, which are not to be lost.
     rows = X if hasattr(X, "columns") else _dense(X)
+    if rows.ndim != 2:
+        raise ValueError(f"X has shape {rows.shape}; allowed: (rows, features). Reshape your data to two axes")
+    if not rows.shape[0]:
+        raise ValueError(f"X has shape {rows.shape}; allowed: at least one row")
     kind = getattr(getattr(rows, "dtype", None), "kind", "O")
     if kind == "c":
         raise ValueError(f"Complex data not supported: X has dtype {rows.dtype}; allowed: real numbers")
