@@ -1,6 +1,7 @@
 """Arguments that many take, seeds and devices: one range, and one message of what is allowed."""
 
 import copy
+import os
 import re
 
 import numpy as np
@@ -99,13 +100,61 @@ def test_generators_of_other_devices_are_refused():
         pr.Channel(noise=0.1).transmit(torch.zeros(2, 8, device="meta"), seed=torch.Generator())
 
 
-@pytest.mark.parametrize("load", [pr.load, pr.Profile.load, pr.Autoencoder.load, pr.read_rows, MODEL.save])
-def test_open_files_are_no_paths(load, tmp_path):
-    with (
-        (tmp_path / "x.npy").open("wb") as file,
-        pytest.raises(ValueError, match="path is a BufferedWriter; allowed"),
-    ):
-        load(file)
+PATHS = {
+    "load": pr.load,
+    "Profile.load": pr.Profile.load,
+    "Profile.save": lambda path: profile().save(path),
+    "from_profile": pr.Sketcher.from_profile,
+    "Autoencoder.load": pr.Autoencoder.load,
+    "Autoencoder.save": MODEL.save,
+    "Network.load": pr.networks.Network.load,
+    "Network.save": lambda path: NETWORK_TRAINED.save(path),
+    "checkpoint": lambda path: pr.networks.train(NETWORK, checkpoint=path),
+    "read_weights": pr.networks.read_weights,
+    "read_rows": pr.read_rows,
+    "open_rows": pr.sketches.open_rows,
+    "open_rows layer": lambda path: pr.sketches.open_rows(path, layer="x"),
+    "RowWriter": lambda path: pr.sketches.RowWriter(path, 16, "<f4"),
+    "RugReader": pr.RugReader,
+    "RugWriter": lambda path: pr.RugWriter(path, SKETCH),
+    "RugWriter.append": pr.RugWriter.append,
+    "Sweep.read": Sweep.read,
+    "Store": pr.sweeps.Store,
+    "Store reading": lambda path: pr.sweeps.Store(path, reading=True),
+    "run_sweep": lambda path: pr.sweeps.run_sweep(Sweep(p=0.1, ratio=0.5), path),
+    "run_sweep weights": lambda path: pr.sweeps.run_sweep(Sweep(p=0.1, ratio=0.5), "store.db", weights=path),
+    "export": lambda path: pr.sweeps.export("store.db", path),
+    "reproduce": lambda path: pr.paper.reproduce(pr.paper.PLANS["quick"], path),
+}
+
+
+class Bytes(os.PathLike):
+    def __fspath__(self):
+        return b"x.npy"
+
+
+NO_PATHS = ["x" * 100_000, "x" * 300 + ".npy", "a\0b.npy", "\ud800.npy", "loop.npy", b"x.npy", Bytes(), 3]
+
+
+@pytest.mark.parametrize("taker", PATHS)
+def test_what_is_no_path_is_refused(taker, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop.npy").symlink_to("loop.npy")
+    for path in NO_PATHS:
+        with pytest.raises(ValueError, match=r"^\w+ is .*; allowed: ") as caught:
+            PATHS[taker](path)
+        assert len(str(caught.value)) < 250
+    with (tmp_path / "x.npy").open("wb") as file:
+        if taker != "RugWriter":
+            with pytest.raises(ValueError, match=r"^\w+ is a BufferedWriter; allowed: "):
+                PATHS[taker](file)
+    assert {path.name for path in tmp_path.iterdir()} == {"loop.npy", "x.npy"}
+
+
+def test_names_as_long_as_can_be_are_written(tmp_path):
+    path = tmp_path / ("é" * 123 + "x.safetensors"[-9:])
+    MODEL.save(path)
+    assert pr.load(path) == MODEL
 
 
 PROFILE, KNOT, IDENTITY = profile(), pr.knots.pair(), np.eye(16)

@@ -291,3 +291,39 @@ def test_an_outlier_costs_its_own_row_alone(outlier, decoder, made, here, comman
     assert np.isfinite(large).all()
     others = np.arange(40) != 5
     assert np.allclose(large[others], plain[others], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "fit {}.npy --out t.json",
+        "fit x.npy --out {}.json",
+        "fit x.npy --out t.json --hold-out {}",
+        "plan {}.json --ratio 0.5",
+        "compress {}.npy --out t.rug --ratio 0.5",
+        "compress y.npy --out {}.rug --ratio 0.5",
+        "compress y.npy --out t.rug --ratio 0.5 --profile {}",
+        "decompress {}.rug --out t.npz",
+        "decompress y.rug --out {}.npz",
+        "decompress y.rug --out t.npz --decoder {}",
+        "inspect {}",
+        "verify {}",
+        "verify y.rug --data {}.npy",
+        "solve --ratio 0.5 --data {}.npy",
+        "solve --ratio 0.5 --p 0.1 --save {}.safetensors",
+        "solve --ratio 0.5 --p {}",
+        "train --n-sparse 8 --ratio 0.5 --p 0.1 --out {}.safetensors",
+        "symmetry {}.npz",
+        "weave --out {}.png",
+        "phase --out {}.png",
+        "sweep run {}.toml --store t.db",
+        "sweep export t.db --out {}.csv",
+        "sweep export {} --out t.csv",
+        "reproduce --out {}",
+    ],
+)
+@pytest.mark.parametrize("length", [300, 100_000])
+def test_long_names_are_one_short_line(command, here, arguments, length):
+    before = files(here)
+    assert len(refused(command(*arguments.format("x" * length).split()))) < 1100
+    assert files(here) == before

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import operator
 import os
 import reprlib
 from collections.abc import Callable, Iterable
 from numbers import Real
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -241,10 +243,21 @@ def flag(name: str, value: bool) -> bool:
 
 
 def path(name: str, value: Any) -> Any:
-    """Return the path of a file as it is, or raise ValueError: of a file that is open, say."""
-    if not isinstance(value, str | os.PathLike):
+    """Return the path of a file as it is, or raise ValueError: of a file that is open, or one that no file has."""
+    if not (isinstance(value, str | os.PathLike) and isinstance(os.fspath(value), str)):
         raise ValueError(f"{name} is a {type(value).__name__}; allowed: the path of a file")
-    return value
+    try:
+        Path(value).stat()
+    except ValueError:
+        said = "with characters that no path has"
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+            # It may be missing, as what is to be written is.
+            return value
+        said = os.strerror(error.errno).lower()
+    else:
+        return value
+    raise ValueError(f"{name} is {shown(os.fspath(value))}, {said}; allowed: the path of a file")
 
 
 def bottleneck(shape: tuple[int, ...]) -> None:

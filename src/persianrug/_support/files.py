@@ -69,7 +69,8 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         If writing fails.
     """
     target = check_writable(path)
-    temporary = target.with_name(f".{target.name}.{_mark}{secrets.token_hex(6)}.tmp")
+    # Of a part of the name, which alone may be as long as names can be.
+    temporary = target.with_name(f".{target.name[:40]}.{_mark}{secrets.token_hex(6)}.tmp")
     try:
         # HDF5 reads what it writes.
         with temporary.open("x+b") as file:

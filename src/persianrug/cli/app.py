@@ -42,6 +42,8 @@ for _panel, _commands in _PANELS.items():
 app.add_typer(sweeps, name="sweep", rich_help_panel="Many runs")
 
 _INTERRUPTED = 128 + signal.SIGINT
+# Characters of an error.
+_MOST_SHOWN = 1000
 
 
 def _version(asked: bool) -> None:
@@ -108,5 +110,9 @@ def _run() -> int:
 
 
 def _fail(message: str) -> int:
-    print("persianrug: " + " ".join(message.split()), file=sys.stderr)
+    line = " ".join(message.split())
+    # Whatever was typed: what is allowed comes last.
+    if len(line) > _MOST_SHOWN:
+        line = f"{line[: _MOST_SHOWN // 2]}...{line[-_MOST_SHOWN // 2 :]}"
+    print(f"persianrug: {line}", file=sys.stderr)
     return 2

@@ -77,7 +77,7 @@ def reproduce(
     jobs = checks.integer("jobs", jobs, 1)
     if figure is not None:
         checks.one_of("figure", figure, FIGURES)
-    place = _prepare(Path(folder), plan, force)
+    place = _prepare(Path(checks.path("folder", folder)), plan, force)
     chosen = FIGURES if figure is None else {figure: FIGURES[figure]}
     needed = {name for one in chosen.values() for name in one.sweeps}
     planned = {name: sweep for name, sweep in sweeps(plan).items() if name in needed}

@@ -142,6 +142,8 @@ def open_rows(path: str | os.PathLike[str], pipe: BinaryIO | None = None, layer:
     ValueError
         If the file cannot be read, is of another kind, truncated or damaged, or has no rows of 2 features.
     """
+    if pipe is None:
+        checks.path("path", path)
     if layer is not None and (pipe is not None or Path(path).suffix.lower() != ".h5ad"):
         raise ValueError(
             f"layer is {checks.shown(layer)}; allowed with a .h5ad file alone, and the data is {path}"

@@ -78,7 +78,7 @@ class RugReader:
             raise ValueError(
                 f"path is a {type(path).__name__}; allowed: a path, or RugReader.stream(file) of an open file"
             )
-        self._path = path
+        self._path = checks.path("path", path)
         target = Path(path)
         if not target.is_file():
             raise ValueError(f"rug file {path} is missing; allowed: {ALLOWED}")

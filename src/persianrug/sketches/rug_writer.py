@@ -82,6 +82,8 @@ class RugWriter:
     ) -> None:
         if not (isinstance(file, str | os.PathLike) or hasattr(file, "write")) or isinstance(file, io.TextIOBase):
             raise ValueError(f"file is a {type(file).__name__}; allowed: a path, or an open binary file")
+        if not hasattr(file, "write"):
+            checks.path("file", file)
         checks.instance("sketch", sketch, Sketch)
         for name, part, kind in (("mixture", mixture, Mixture), ("plan", plan, Plan)):
             if part is not None:

@@ -27,7 +27,7 @@ from persianrug._support.files import check_writable, marked_temporaries, remove
 from persianrug._support.threads import one_thread
 from persianrug.sweeps.interrupts import Interrupts, deaf
 from persianrug.sweeps.perform import perform
-from persianrug.sweeps.store import CLAIMED, DONE, FAILED, PENDING, Batch, Outcome, Store
+from persianrug.sweeps.store import CLAIMED, DONE, FAILED, PENDING, Batch, Outcome, Store, store_name
 from persianrug.sweeps.sweep import Run, Sweep
 
 # Seconds between looks at the store: for progress, and for batches that other processes may leave behind.
@@ -79,7 +79,7 @@ def run_sweep(
     """
     jobs = checks.integer("jobs", jobs, 1)
     # Of the sweep and the number of the run, so that sweeps may share a folder.
-    prefix = None if weights is None else f"{_folder(Path(weights))}/{sweep.digest[:12]}-"
+    prefix = None if weights is None else f"{_folder(weights)}/{sweep.digest[:12]}-"
     store = Store(where)
     mark = secrets.token_hex(4)
     owner = f"{socket.gethostname()[:40]}:{os.getpid()}:{mark}"
@@ -112,8 +112,9 @@ def run_sweep(
         store.close()
 
 
-def _folder(path: Path) -> Path:
+def _folder(weights: str | os.PathLike[str]) -> Path:
     """A folder that can be written to, made if its parent is there."""
+    path = Path(checks.path("weights", weights))
     try:
         path.mkdir(exist_ok=True)
     except OSError as error:
@@ -183,7 +184,7 @@ def _work_apart(
 
 def _anywhere(where: str | os.PathLike[str]) -> str:
     """A store as it is named in other folders: processes stay where they were started, and are used again."""
-    text = os.fspath(where)
+    text = store_name(where)
     return text if "://" in text else os.fspath(Path(text).absolute())
 
 

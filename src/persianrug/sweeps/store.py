@@ -20,6 +20,7 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 
+from persianrug._support import checks
 from persianrug._support.extras import installing
 from persianrug._support.files import check_writable
 
@@ -114,7 +115,7 @@ class Store:
 
     def __init__(self, where: str | os.PathLike[str], *, reading: bool = False) -> None:
         self.lease = LEASE
-        text = os.fspath(where)
+        text = store_name(where)
         if "://" in text:
             self._url, self.name = _parse(text)
         else:
@@ -133,6 +134,7 @@ class Store:
         """Refuse a file that cannot serve."""
         if path == Path() or str(path) == ":memory:" or self._url.query:
             raise ValueError(f"store is {self.name}; allowed: a file, or the URL of a database")
+        checks.path("store", path)
         if not reading:
             check_writable(path)
         elif not path.is_file():
@@ -336,6 +338,12 @@ class Store:
 def _key(connection: sa.Connection, insert: sa.Insert) -> int:
     """The id of a row that is inserted."""
     return int(cast(Any, connection.execute(insert).inserted_primary_key)[0])
+
+
+def store_name(where: str | os.PathLike[str]) -> str:
+    """A URL, or the path of a file; ValueError if it is none."""
+    text = where if isinstance(where, str) and "://" in where else os.fspath(checks.path("store", where))
+    return str(text)
 
 
 def shown(where: str) -> str:

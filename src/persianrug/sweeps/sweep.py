@@ -128,6 +128,7 @@ class Sweep:
         ValueError
             If the file cannot be read, has other keys or lacks p or ratio, or as in the class.
         """
+        checks.path("path", path)
         try:
             parts = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from persianrug._support import checks
 from persianrug._support.files import check_writable, write_whole
 from persianrug.sweeps.store import Store
 from persianrug.sweeps.sweep import Sweep
@@ -49,7 +50,7 @@ def export(where: str | os.PathLike[str], out: str | os.PathLike[str]) -> int:
     ValueError
         If the store cannot be read, or the file is of another kind or cannot be written.
     """
-    target = Path(out)
+    target = Path(checks.path("out", out))
     suffix = target.suffix.lower()
     if suffix not in (".parquet", ".csv"):
         raise ValueError(f"--out is {out}; allowed: a file that ends in .parquet or .csv")
