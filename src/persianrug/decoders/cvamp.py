@@ -83,13 +83,13 @@ class CVAMP(LMMSE):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.source is not None and not isinstance(self.source, Source):
-            raise ValueError(f"source is {checks.shown(self.source)}; allowed: a Source")
+        if self.source is not None:
+            checks.instance("source", self.source, Source)
         object.__setattr__(self, "iterations", checks.integer("iterations", self.iterations, 1))
         object.__setattr__(self, "damping", checks.probability("damping", self.damping))
 
     def adapt(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> CVAMP:
-        self._check_knots(encoder)
+        self._check_parts(source, encoder, channel)
         linear = super().adapt(source, encoder, channel)
         if linear is self and self.source == source and self.positive != source.signed:
             return self
