@@ -41,6 +41,7 @@ EVERY_SOURCE = {
     "uniform-scaled": lambda p: pr.SparseUniform(p, scale=3.0),
     "exponential": lambda p: pr.SparseExponential(p, scale=0.5),
     "half-normal": lambda p: pr.SparseHalfNormal(p),
+    "lognormal": lambda p: pr.SparseLogNormal(p, scale=0.7, shape=0.8),
     "gaussian": lambda p: pr.SparseGaussian(p, scale=2.0),
     "constant": lambda p: pr.SparseConstant(p, scale=1.5),
     "empirical": lambda p: pr.Empirical(p, [0.3, 1.1, 2.0, -0.4], [1.0, 3.0, 2.0, 1.0]),

@@ -57,6 +57,7 @@ from .sources import SparseConstant as SparseConstant
 from .sources import SparseExponential as SparseExponential
 from .sources import SparseGaussian as SparseGaussian
 from .sources import SparseHalfNormal as SparseHalfNormal
+from .sources import SparseLogNormal as SparseLogNormal
 from .sources import SparseTruncatedNormal as SparseTruncatedNormal
 from .sources import SparseUniform as SparseUniform
 from .sources import read_rows as read_rows

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import persianrug as pr
 from persianrug.sources import SOURCES
-from persianrug.sources.base import _bernoulli_places
+from persianrug.sources.places import bernoulli_places
 from tests.sources.helpers import EVERY_ARRAY, P
 
 
@@ -69,7 +69,7 @@ def test_samples_are_independent_between_places():
 
 @given(count=st.integers(1, 3000), p=st.floats(1e-6, 0.5), seed=st.integers(0, 1000))
 def test_places_are_in_range_and_ascending(count, p, seed):
-    places = _bernoulli_places(count, p, torch.Generator().manual_seed(seed), torch.device("cpu"))
+    places = bernoulli_places(count, p, torch.Generator().manual_seed(seed), torch.device("cpu"))
     assert ((places >= 0) & (places < count)).all()
     assert (places.diff() > 0).all()
 
@@ -181,7 +181,7 @@ class TestArrays:
         assert hash(again) == hash(differing)
         assert len({again, differing, differing.at(0)}) == 2
         assert differing != differing.at(0)
-        name = next(name for name in ("p", "scale", "loc") if np.ndim(getattr(differing, name, 0.0)))
+        name = next(name for name in ("p", "scale", "loc", "shape") if np.ndim(getattr(differing, name, 0.0)))
         other = dataclasses.replace(differing, **{name: getattr(differing, name)[::-1]})
         assert other != differing
         assert hash(other) != hash(differing)
@@ -219,6 +219,8 @@ class TestArrays:
               for bad in ([0.0, -11.0], [0.0, 2e4], [0.0, np.nan], [0.0, np.inf], -11.0)],
             *[(pr.SparseGaussian, "loc", bad, "loc is .*; allowed: ")
               for bad in ([0.0, -2e4], [0.0, 2e4], [0.0, np.nan], 2e4)],
+            *[(pr.SparseLogNormal, "shape", bad, "shape is .*; allowed: a")
+              for bad in ([1.0, 0.0], [1.0, 0.009], [1.0, 3.1], [1.0, np.nan], [1.0, np.inf], 0.0, 3.1, "x")],
             *[(kind, name, bad, f"{name} (has shape|is) .*; allowed: a number, or an array")
               for kind, name in [(pr.SparseUniform, "p"), (pr.SparseConstant, "scale"), (pr.SparseGaussian, "loc")]
               for bad in (np.full((2, 2), 0.1), np.full(1, 0.1), [], ["x", 0.1])],
@@ -256,6 +258,8 @@ MISMATCHES = [
     (pr.SparseTruncatedNormal(0.2, 0.5, 1.0), pr.SparseUniform(0.05, 2.0)),
     (pr.SparseGaussian(0.3, 1.0, 0.5), pr.SparseGaussian(0.1, 2.0)),
     (pr.SparseConstant(0.1), pr.SparseHalfNormal(0.2)),
+    (pr.SparseLogNormal(0.1, 0.5, 1.2), None),
+    (pr.SparseLogNormal(0.1, 0.5, 1.2), pr.SparseExponential(0.2, 0.4)),
     (pr.Empirical(0.1, [0.3, 1.1, -2.0]), pr.Empirical(0.3, [0.5, 1.0])),
 ]
 
@@ -280,11 +284,12 @@ def test_mismatch_is_what_the_wrong_posterior_loses(source, prior, sigma, assume
 
 
 class TestCells:
-    @pytest.fixture(params=["uniform", "half-normal", "truncated-normal", "gaussian"])
+    @pytest.fixture(params=["uniform", "half-normal", "truncated-normal", "gaussian", "lognormal"])
     def source(self, request):
         rng = np.random.default_rng(0)
         p, scale = 0.001 * 900 ** rng.random(500), 0.5 + rng.random(500)
         arguments = (rng.normal(size=500),) if request.param in ("truncated-normal", "gaussian") else ()
+        arguments = (0.3 * 4 ** rng.random(500),) if request.param == "lognormal" else arguments
         return SOURCES[request.param](p, scale, *arguments)
 
     def test_every_feature_is_in_one_cell_of_its_like(self, source):
@@ -301,6 +306,9 @@ class TestCells:
         if source.name in ("truncated-normal", "gaussian"):
             loc = np.array([one.loc for one in sources])
             assert np.abs(np.arcsinh(loc[cell]) - np.arcsinh(source.loc / scale)).max() < 0.15
+        if source.name == "lognormal":
+            shape = np.array([one.shape for one in sources])
+            assert np.abs(np.log(shape[cell] / source.shape)).max() < 0.15
         for k in (0, len(p) // 2, len(p) - 1):
             assert np.log(p[k]) == pytest.approx(np.log(source.p[cell == k]).mean(), rel=1e-12)
         # One noise for all, and none.

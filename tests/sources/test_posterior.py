@@ -29,6 +29,34 @@ def exact_normal_moments(source, y, sigma):
         ]
 
 
+def exact_lognormal_moments(source, y, sigma):
+    """The same of a log-normal amplitude, by an integral over log u from end to end of where it is not tiny."""
+    scale, shape = mp.mpf(source.scale), mp.mpf(source.shape)
+
+    def exponent(v):
+        u = scale * mp.exp(v)
+        return -((v / shape) ** 2) / 2 + (u * y - u * u / 2) / sigma**2
+
+    ends = [float(-60 * shape - 30), float(mp.log(1 + (abs(y) + 60 * sigma) / scale) + 60 * shape)]
+    for _ in range(8):
+        grid = np.linspace(*ends, 400)
+        sizes = [exponent(mp.mpf(v)) for v in grid]
+        top = max(sizes)
+        inside = [v for v, size in zip(grid, sizes, strict=True) if size > top - 70]
+        step = grid[1] - grid[0]
+        ends = [inside[0] - step, inside[-1] + step]
+    cuts = [mp.mpf(v) for v in np.linspace(*ends, 33)]
+    factor = mp.exp(top) / (shape * mp.sqrt(2 * mp.pi))
+
+    def moment(k):
+        def integrand(v):
+            return (scale * mp.exp(v)) ** k * mp.exp(exponent(v) - top)
+
+        return factor * mp.quad(integrand, cuts, method="gauss-legendre", maxdegree=4)
+
+    return [moment(k) for k in range(3)]
+
+
 def exact_moments(source, y, sigma):
     """E_u u^k exp((u y - u^2 / 2) / sigma^2) for k = 0, 1, 2 by integrals of 30 digits."""
     mp.mp.dps = 30
@@ -40,6 +68,8 @@ def exact_moments(source, y, sigma):
     scale = mp.mpf(getattr(source, "scale", 1.0))
     if getattr(source, "loc", 0.0):
         return exact_normal_moments(source, y, sigma)
+    if isinstance(source, pr.SparseLogNormal):
+        return exact_lognormal_moments(source, y, sigma)
     if isinstance(source, pr.SparseConstant | pr.Empirical):
         values, weights = source._atoms
         parts = [

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-SOURCES = ("uniform", "exponential", "half-normal", "truncated-normal", "gaussian", "constant")
+SOURCES = ("uniform", "exponential", "half-normal", "truncated-normal", "lognormal", "gaussian", "constant")
 # The row of the ReLU on the best knot known, beside those of the decoders of the plain rug.
 KNOT = "knot"
 DECODERS = (

@@ -4,6 +4,7 @@ from persianrug.sources.atoms import Empirical, SparseConstant
 from persianrug.sources.base import Each, Source
 from persianrug.sources.covariance import Covariance
 from persianrug.sources.exponential import SparseExponential
+from persianrug.sources.lognormal import SparseLogNormal
 from persianrug.sources.moments import FeatureMoments
 from persianrug.sources.normal import SparseGaussian, SparseHalfNormal, SparseTruncatedNormal
 from persianrug.sources.rates import zipf_rates
@@ -25,6 +26,7 @@ __all__ = [
     "SparseExponential",
     "SparseGaussian",
     "SparseHalfNormal",
+    "SparseLogNormal",
     "SparseTruncatedNormal",
     "SparseUniform",
     "from_recipe",

@@ -36,6 +36,8 @@ from persianrug._support import checks
 from persianrug._support.arrays import Array, Parts, as_tensor, like, place, span
 from persianrug._support.devices import generator_on, known_device, known_dtype
 from persianrug._support.threads import one_thread
+from persianrug.sources.cells import cells_of
+from persianrug.sources.places import bernoulli_places
 from persianrug.sources.posterior import Moments, narrowed
 
 Floats = NDArray[np.float64]
@@ -49,9 +51,6 @@ _COARSE = 1e-5
 
 # Features whose integrals are made at a time, where they differ.
 _BLOCK = 32
-
-# Side of the cells in which features are taken to be nearly alike, in logarithms of their parameters.
-_CELL = 0.15
 
 
 # A number, or one a feature: a float64 array (n_sparse,).
@@ -171,7 +170,7 @@ class Source(Parts, ABC):
     def cells(self, sigma: Floats) -> tuple[list[Source], Floats, Floats, NDArray[np.int64]]:
         """The features in cells of nearly equal parameters, in units of their scale.
 
-        Log p, log(sigma / scale) and arsinh(loc / scale) differ by less than 0.15 in a cell.
+        Log p, log(sigma / scale) and what `_shapes` says differ by less than 0.15 in a cell.
 
         Parameters
         ----------
@@ -188,54 +187,40 @@ class Source(Parts, ABC):
         cell : array (n_sparse,)
             Which cell each feature is in.
         """
-        scale = self._parts()["scale"]
+        parts = self._parts()
         # Noise far below everything is all alike, and may be 0.
-        p, log_noise, centre, cell, _ = self._cells(np.log(np.maximum(sigma / scale, 1e-12)))
+        noise = np.log(np.maximum(sigma / parts["scale"], 1e-12))
+        places, cell, counts = cells_of({"p": np.log(parts["p"]), "noise": noise, **self._shapes()})
+        values = {"p": _rates(places), "scale": np.ones(len(counts))}
+        values |= self._of_shapes(values["scale"], places)
         one: Any = replace
-        sources = [
-            one(self, p=p[k], scale=1.0, **({"loc": centre[k]} if "loc" in self._each() else {}))
-            for k in range(len(p))
-        ]
-        return sources, np.exp(log_noise), scale, cell
+        sources = [one(self, **{name: value[k] for name, value in values.items()}) for k in range(len(counts))]
+        return sources, np.exp(places["noise"]), parts["scale"], cell
 
     def merged(self) -> tuple[Source, Floats | None]:
         """The source with features of nearly equal parameters as one, and how many each stands for.
 
-        Log p, log scale and arsinh(loc / scale) differ by less than 0.15 between these.
+        Log p, log scale and what `_shapes` says differ by less than 0.15 between these.
         """
         if self.n_sparse is None:
             return self, None
-        p, log_scale, centre, _, counts = self._cells(np.log(self._parts()["scale"]))
+        parts = self._parts()
+        own = {"p": np.log(parts["p"]), "scale": np.log(parts["scale"]), **self._shapes()}
+        places, _, counts = cells_of(own)
         if len(counts) < 2:
             return self, np.ones(self.n_sparse)
-        scale = np.exp(log_scale)
-        values = {"p": p, "scale": scale, "loc": centre * scale}
+        values = {"p": _rates(places), "scale": np.exp(places["scale"])}
+        values |= self._of_shapes(values["scale"], places)
         one: Any = replace
-        return one(self, **{name: values[name] for name in self._each()}), counts
+        return one(self, **values), counts
 
-    def _cells(self, second: Floats) -> tuple[Floats, Floats, Floats, NDArray[np.int64], Floats]:
-        """Cells of log p, another coordinate and arsinh(loc / scale).
+    def _shapes(self) -> dict[str, Floats]:
+        """In which coordinates (n_sparse,) features of one scale are compared, beside p: by name of parameter."""
+        return {}
 
-        Returns
-        -------
-        p, second, loc / scale : arrays (cells,)
-            Of the means of each cell.
-        cell : array (n_sparse,)
-        counts : array (cells,)
-        """
-        parts = self._parts()
-        centre = np.arcsinh(parts.get("loc", 0.0) / parts["scale"])
-        places = np.stack(np.broadcast_arrays(np.log(parts["p"]), second, centre), axis=1)
-        _, cell, counts = np.unique(np.round(places / _CELL), axis=0, return_inverse=True, return_counts=True)
-        log_p, second, centre = (np.bincount(cell, part) / counts for part in places.T)
-        # Means of rates at an edge are at it but for rounding.
-        return (
-            np.clip(np.exp(log_p), checks.SMALLEST, 1.0),
-            second,
-            np.sinh(centre),
-            cell,
-            counts.astype(np.float64),
-        )
+    def _of_shapes(self, scale: Each, shapes: dict[str, Floats]) -> dict[str, Floats]:  # noqa: ARG002
+        """The parameters of features of a scale at coordinates that `_shapes` says; others may be among these."""
+        return {}
 
     def scaled(self, factor: Each) -> Source:
         """The source of factor x, with a factor > 0, or one for every feature (n_sparse,).
@@ -329,7 +314,7 @@ class Source(Parts, ABC):
         generator = None if seed is None else generator_on(device or "cpu", seed)
         out = torch.empty(batch, n_sparse, dtype=dtype, device=device)
         if self.n_sparse is None and self.p < _DENSE_FROM:
-            places = _bernoulli_places(out.numel(), self.p, generator, out.device)
+            places = bernoulli_places(out.numel(), self.p, generator, out.device)
             out.zero_().view(-1)[places] = self._draw(places.shape, generator, out)
             return out
         # Draws of float32 are multiples of 6e-8, too coarse for features that are hardly ever active.
@@ -466,6 +451,11 @@ class Source(Parts, ABC):
         return torch.stack([part.sum(0) for part in parts]).numpy()
 
 
+def _rates(places: dict[str, Floats]) -> Floats:
+    # Means of rates at an edge are at it but for rounding.
+    return np.clip(np.exp(places["p"]), checks.SMALLEST, 1.0)
+
+
 def _last(values: Floats, features: slice) -> Floats:
     """Some of the last axis, unless that is of length 1 for all."""
     return values if values.shape[-1] == 1 else values[..., features]
@@ -477,23 +467,3 @@ def check_one_length(source: Source) -> None:
     if len(set(lengths.values())) > 1:
         given = ", ".join(f"{length} of {name}" for name, length in lengths.items())
         raise ValueError(f"source {source.name} has {given}; allowed: numbers, or arrays of one length")
-
-
-def _bernoulli_places(count: int, p: float, generator: torch.Generator | None, device: torch.device) -> Tensor:
-    """Sorted places of the successes in `count` Bernoulli(p) trials, drawn by the gaps between them.
-
-    The gaps are geometric: 1 + floor(E / -log(1 - p)) for exponential E.
-    """
-    rate = -math.log1p(-p)
-    pieces: list[Tensor] = []
-    last = -1
-    while last < count:
-        left = (count - last) * p
-        draws = int(left + 5 * math.sqrt(left) + 8)
-        gaps = torch.empty(draws, dtype=torch.float64, device=device).exponential_(rate, generator=generator)
-        # Clamped, since a gap beyond the end is a gap beyond the end, and the sum of gaps must not overflow.
-        places = gaps.clamp_(max=count).floor_().to(torch.int64).add_(1).cumsum_(0).add_(last)
-        pieces.append(places)
-        last = int(places[-1])
-    places = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
-    return places[: int(torch.searchsorted(places, count))]

@@ -14,6 +14,9 @@ from persianrug._support.sparse import by_rows
 
 Floats = NDArray[np.float64]
 
+# Fitted amplitudes vary by at least this part of their mean.
+_LEAST_SPREAD = 1e-3
+
 
 @dataclass(frozen=True, eq=False)
 class FeatureMoments(Parts):
@@ -76,6 +79,25 @@ class FeatureMoments(Parts):
     def active(self) -> int:
         """How many values are not 0."""
         return int(self.counts.sum())
+
+    def shrunk(self) -> tuple[Floats, Floats, Floats]:
+        """Rates, and means and standard deviations of amplitudes, (n_sparse,), as `SparseGaussian.fit` has them.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than two features, or nothing but zeros.
+        """
+        counts, n_sparse = self.counts, len(self.counts)
+        if n_sparse < 2:
+            raise ValueError(f"rows has {n_sparse} features; allowed: at least 2")
+        if not self.active:
+            raise ValueError("rows holds nothing but zeros; allowed: at least one entry that is not 0")
+        typical = float(counts @ self.means) / self.active
+        spread = max(float(self.scatters.sum()) / self.active, (_LEAST_SPREAD * typical) ** 2)
+        mean = (counts * self.means + 2 * typical) / (counts + 2)
+        variance = (self.scatters + 2 * spread) / (counts + 2)
+        return (counts + 0.5) / (self.rows + 1), mean, np.sqrt(variance)
 
 
 def nonzeros(rows: Any) -> tuple[int, Floats, NDArray[np.int64], int]:

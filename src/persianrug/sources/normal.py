@@ -21,9 +21,6 @@ from persianrug.sources.moments import FeatureMoments
 from persianrug.sources.posterior import Moments, hazard_parts, inverse_ratio, log_mills, narrowed, positive_part
 from persianrug.sources.scaled import Scaled
 
-# Fitted amplitudes vary by at least this part of their mean.
-_LEAST_SPREAD = 1e-3
-
 
 @dataclass(frozen=True, eq=False)
 class Normal(Scaled):
@@ -65,17 +62,8 @@ class Normal(Scaled):
     @classmethod
     def of_moments(cls, moments: FeatureMoments) -> Self:
         """As `fit`, to data whose moments are known; errors as there."""
-        counts, n_sparse = moments.counts, len(moments.counts)
-        if n_sparse < 2:
-            raise ValueError(f"rows has {n_sparse} features; allowed: at least 2")
-        if not moments.active:
-            raise ValueError("rows holds nothing but zeros; allowed: at least one entry that is not 0")
-        typical = float(counts @ moments.means) / moments.active
-        spread = max(float(moments.scatters.sum()) / moments.active, (_LEAST_SPREAD * typical) ** 2)
-        mean = (counts * moments.means + 2 * typical) / (counts + 2)
-        variance = (moments.scatters + 2 * spread) / (counts + 2)
-        p = (counts + 0.5) / (moments.rows + 1)
-        loc, scale = cls.loc_and_scale(mean, np.sqrt(variance), moments.least)
+        p, mean, deviation = moments.shrunk()
+        loc, scale = cls.loc_and_scale(mean, deviation, moments.least)
         values = {"p": p, "scale": scale, "loc": loc}
         return cls(**{part.name: values[part.name] for part in fields(cls) if part.init})
 
@@ -83,6 +71,13 @@ class Normal(Scaled):
     @abstractmethod
     def loc_and_scale(cls, mean: Floats, deviation: Floats, least: float) -> tuple[Floats, Floats]:
         """Loc and scale of amplitudes with these means and standard deviations, and the least of all values."""
+
+    def _shapes(self) -> dict[str, Floats]:
+        parts = self._parts()
+        return {"loc": np.arcsinh(parts["loc"] / parts["scale"])} if "loc" in parts else {}
+
+    def _of_shapes(self, scale: Each, shapes: dict[str, Floats]) -> dict[str, Floats]:
+        return {"loc": np.sinh(shapes["loc"]) * scale} if "loc" in shapes else {}
 
     def _edges(self) -> Floats:
         centre = np.asarray(self._centre)[..., None]

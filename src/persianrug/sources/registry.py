@@ -8,6 +8,7 @@ from persianrug._support import checks
 from persianrug.sources.atoms import Empirical, SparseConstant
 from persianrug.sources.base import Source
 from persianrug.sources.exponential import SparseExponential
+from persianrug.sources.lognormal import SparseLogNormal
 from persianrug.sources.normal import SparseGaussian, SparseHalfNormal, SparseTruncatedNormal
 from persianrug.sources.scaled import Scaled
 from persianrug.sources.uniform import SparseUniform
@@ -19,6 +20,7 @@ SOURCES: dict[str, type[Scaled] | type[SparseConstant]] = {
         SparseExponential,
         SparseHalfNormal,
         SparseTruncatedNormal,
+        SparseLogNormal,
         SparseGaussian,
         SparseConstant,
     )
