@@ -13,8 +13,8 @@ about the median and about y, where a large amplitude is as likely as much noise
 Why a quadrature: the posterior depends on three numbers, y, sigma and the shape, and a table of these with cubic
 interpolation reads 64 places of memory for each result, of which `denoise` promises nine digits; a mixture of
 normal amplitudes that is as exact for every shape needs as many terms, each as dear, as there are nodes. In single
-precision 24 nodes do, in double 48. Every entry is computed from its own y and sigma alone, in the same order,
-whatever rows it comes with.
+precision 24 nodes do, in double 48, in about 50 times a truncated normal amplitude's time. Every entry is computed
+from its own y and sigma alone, in the same order, whatever rows it comes with.
 """
 
 from __future__ import annotations
