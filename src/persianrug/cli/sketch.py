@@ -94,7 +94,8 @@ def fit(
             f"rows follow each other: the next is {held.succession:.2g} times as far as any, in squared distance"
         )
     console.print(
-        f"p = {report['p']:.4g} on average, mean = {report['mean']:.4g}, variance = {report['variance']:.4g}"
+        f"{report['source']} amplitudes, p = {report['p']:.4g} on average, mean = {report['mean']:.4g}, "
+        f"variance = {report['variance']:.4g}"
     )
     if profile.unseen:
         console.print(f"{profile.unseen} of the features were never active: their distributions are guesses")

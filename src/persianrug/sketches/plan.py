@@ -8,14 +8,15 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 import numpy as np
-import scipy.stats
 from numpy.typing import NDArray
 
 from persianrug._support import checks
 from persianrug.encoders import Rug
+from persianrug.sketches.measured import losses as losses
+from persianrug.sketches.measured import standard_error
 from persianrug.sketches.profile import Profile
 from persianrug.sketches.row_sample import row_energies
-from persianrug.sketches.sketch import BLOCK, Sketch, decoders_for
+from persianrug.sketches.sketch import Sketch, decoders_for
 from persianrug.sources import Covariance
 
 Floats = NDArray[np.float64]
@@ -315,8 +316,8 @@ class _Planner:
             slope = _slope(gaps, found)
             shift = slope * (self.profile.energy - float(energies.mean()))
             if abs(shift) < 0.25 * found.mean() and _explains(gaps, found):
-                return float(found.mean()) + shift, _stderr(found - slope * gaps, groups)
-        return float(found.mean()), _stderr(found, groups)
+                return float(found.mean()) + shift, standard_error(found - slope * gaps, groups)
+        return float(found.mean()), standard_error(found, groups)
 
     def best(self, n_dense: int, bits: Any) -> str:
         """The decoder of the least expected loss, but for a slower one that is hardly better."""
@@ -438,29 +439,3 @@ def _explains(gaps: Floats, found: Floats) -> bool:
         left += float((found[other] - slope * own).var())
         plain += float(found[other].var())
     return left < plain
-
-
-def _stderr(found: Floats, groups: NDArray[np.int64] | None) -> float:
-    """Standard error of the mean, of rows that are independent or of groups that are."""
-    if groups is not None:
-        _, group = np.unique(groups, return_inverse=True)
-        counts = np.bincount(group)
-        if len(counts) > 1:
-            means = np.bincount(group, found) / counts
-            # Twice it is to hold as often as of many groups.
-            few = float(scipy.stats.t.ppf(0.975, len(counts) - 1) / scipy.stats.norm.ppf(0.975))
-            return few * float(means.std(ddof=1)) / math.sqrt(len(counts))
-    return float(found.std(ddof=1)) / math.sqrt(len(found))
-
-
-def losses(sketch: Sketch, rows: Any) -> Any:
-    """Measured loss per feature of each of some rows, (rows,), an array or a SciPy sparse matrix."""
-    checks.instance("sketch", sketch, Sketch)
-    checks.rows("rows", rows, sketch.rug.n_sparse)
-    found = []
-    step = max(1, BLOCK // sketch.rug.n_sparse)
-    for start in range(0, rows.shape[0], step):
-        part = rows[start : start + step]
-        x = np.asarray(part.toarray() if hasattr(part, "toarray") else part, dtype=np.float64)
-        found.append(np.square(sketch.decode(sketch.encode(x)) - x).mean(axis=1))
-    return np.concatenate(found)

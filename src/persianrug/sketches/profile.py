@@ -30,16 +30,10 @@ from persianrug._support.sparse import by_rows
 from persianrug._support.threads import one_thread
 from persianrug.encoders.base import MOST_SPARSE
 from persianrug.sketches.codes import digest
+from persianrug.sketches.kinds import fitted_source
 from persianrug.sketches.profile_parts import Kept, pack_kept, pack_rows, unpack_groups, unpack_kept, unpack_rows
 from persianrug.sketches.row_sample import RowSample, row_energies
-from persianrug.sources import (
-    Covariance,
-    FeatureMoments,
-    SecondMoments,
-    Source,
-    SparseGaussian,
-    SparseTruncatedNormal,
-)
+from persianrug.sources import Covariance, FeatureMoments, SecondMoments, Source
 
 Floats = NDArray[np.float64]
 Keys = NDArray[np.uint64]
@@ -437,12 +431,13 @@ def _assembled(
     if rest.shape[0]:
         moments = moments + FeatureMoments.of(rest)
         second = None if second is None else second + SecondMoments.of(rest)
-    kind: Any = SparseGaussian if min(moments.least, _least(held_out)) < 0 else SparseTruncatedNormal
     # Those of the least keys, whatever the blocks that they came in.
     keys = np.concatenate([held.keys[places], others.keys])
     least = np.argsort(keys, kind="stable")[: _most(_COMPONENTS_FROM, held.n_sparse)]
     fitted = scipy.sparse.vstack([rest, others.rows], format="csr")[least]
-    source = kind.of_moments(moments)
+    groups = held.groups[order[:count]] if held.groups is not None and count else None
+    least_of_all = min(moments.least, float(held_out.data.min(initial=0.0)))
+    source = fitted_source(moments, held_out if count else None, groups, least_of_all)
     return Profile(
         source,
         moments.rows,
@@ -453,7 +448,7 @@ def _assembled(
         fitted if fitted.shape[0] else None,
         _mean_energy(moments + FeatureMoments.of(held_out) if count else moments, source.mean),
         Kept(moments, second, held.keys[order[:count]], keys[least]),
-        held.groups[order[:count]] if held.groups is not None and count else None,
+        groups,
     )
 
 
@@ -465,10 +460,6 @@ def _mean_energy(moments: FeatureMoments, mean: Floats) -> float:
     sums = moments.counts * moments.means
     squares = float(np.sum(moments.scatters + sums * moments.means - 2 * sums * mean)) / moments.rows
     return (squares + float(mean @ mean)) / len(mean)
-
-
-def _least(rows: Any) -> float:
-    return float(rows.data.min(initial=0.0))
 
 
 # SciPy's eigenvectors take seconds, not tenths of one, where other programs are at work: its threads are its own.
