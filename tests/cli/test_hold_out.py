@@ -1,107 +1,83 @@
-"""Which rows are held out, on the command line, of rows that follow each other."""
+"""Rows that belong together by a column of the file, a session or a patient, are held out together."""
 
-import re
-import shutil
+import warnings
 
 import numpy as np
 import pytest
 
-from tests.cli.helpers import of_json, ran
+import persianrug as pr
+from tests.cli.helpers import ran
 from tests.conftest import refused
-from tests.sketches.test_recordings import DATA
+
+with warnings.catch_warnings(action="ignore"):
+    import anndata
+    import pandas
+
+ROWS, N = 240, 12
+NAMES = [f"cell {place}" for place in range(N)]
+DONORS = np.array([f"donor {place % 5}" for place in range(ROWS)])
 
 
 @pytest.fixture
-def walk(tmp_path):
-    """A folder with two halves of a walk."""
-    for name in ("insoles_0.npz", "insoles_1.npz"):
-        shutil.copy(DATA / name, tmp_path)
-    return tmp_path
+def x(tmp_path):
+    """The same rows in a file of each kind; row k holds k + 1 in its first feature, so that it is known again."""
+    x = pr.SparseUniform(0.4).sample(ROWS, N, seed=0).numpy()
+    x[:, 0] = np.arange(1, ROWS + 1)
+    values = {"donor": DONORS, "day": np.arange(ROWS) % 2, "site": np.full(ROWS, "one")}
+    obs = pandas.DataFrame(values, index=[f"row {place}" for place in range(ROWS)])
+    obs["kind"] = pandas.Categorical(np.where(np.arange(ROWS) < 30, "a", "b"))
+    anndata.AnnData(x, obs, pandas.DataFrame(index=NAMES)).write_h5ad(tmp_path / "x.h5ad")
+    table = pandas.DataFrame(x, columns=NAMES)
+    table.assign(donor=DONORS).to_parquet(tmp_path / "x.parquet")
+    table.set_index(pandas.Index(DONORS, name="donor")).to_parquet(tmp_path / "index.parquet")
+    np.save(tmp_path / "x.npy", x)
+    return x
 
 
-def inspected(command):
-    return ran(command("inspect", "c.rug"))
+def held(tmp_path, file="profile.json"):
+    profile = pr.Profile.load(tmp_path / file)
+    return profile, np.sort(profile.held_out.toarray()[:, 0]).astype(int) - 1
 
 
-def test_blocks_are_held_out_and_another_half_is_read(walk, command):
-    text = ran(command("fit", "insoles_0.npz", "--out", "p.json"))
-    assert "profile of 1910 features from 76 rows, 27 held out in 4 blocks" in text
-    assert re.search(r"^rows follow each other: the next is 0\.069 times as far as any", text, re.M)
-    text = ran(command("plan", "p.json", "--ratio", 0.25, "--bits", 8))
-    assert re.search(r"read by cvamp with \d+ factors$", text, re.M)
-    assert re.search(r"on 27 rows held out in 4 blocks$", text, re.M)
-    assert "of the features were never active" in text
-    ran(
-        command("compress", "insoles_1.npz", "--profile", "p.json", "--ratio", 0.25, "--bits", 8, "--out", "c.rug")
-    )
-    report = of_json(command("verify", "c.rug", "--data", "insoles_1.npz", "--json"))
-    assert report["measured"] < 4.5
-    assert re.search(
-        r"^read by cvamp with \d+ factors, \d+ kB of the file, expected loss", inspected(command), re.M
-    )
-    ran(command("decompress", "c.rug", "--out", "back.npy"))
-    x = np.load(walk / "insoles_1.npz")["frames"]
-    assert np.square(np.load(walk / "back.npy") - x).mean() == pytest.approx(report["measured"], rel=0.01)
+@pytest.mark.parametrize("file", ["x.h5ad", "x.parquet", "index.parquet"])
+def test_all_rows_of_some_values(file, x, tmp_path, run):
+    said = ran(run("fit", file, "--hold-out", "column:donor", "--out", "profile.json"))
+    assert "192 rows, 48 held out" in said
+    profile, rows = held(tmp_path)
+    assert len(set(DONORS[rows])) == 1
+    assert (profile.names, profile.rows) == (tuple(NAMES), 192)
+    # Another seed, another donor.
+    others = set()
+    for seed in range(6):
+        ran(run("fit", file, "--hold-out", "column:donor", "--seed", seed, "--out", "profile.json"))
+        others |= set(DONORS[held(tmp_path)[1]])
+    assert len(others) > 1
 
 
-def test_at_random_it_is_said_that_they_are_near_copies(walk, command):
-    text = ran(command("fit", "insoles_0.npz", "--hold-out", "random", "--out", "p.json"))
-    assert re.search(r"^\d+% of the rows held out are near copies of rows that were fitted", text, re.M)
-    assert "near copies" in ran(command("plan", "p.json", "--ratio", 0.25, "--decoder", "linear"))
+def test_categories_and_the_value_of_fewest_rows(x, tmp_path, run):
+    ran(run("fit", "x.h5ad", "--hold-out", "column:kind", "--out", "profile.json"))
+    assert held(tmp_path)[1].tolist() == list(range(30))
+    ran(run("fit", "x.h5ad", "--hold-out", "column:day", "--out", "profile.json"))
+    assert len(held(tmp_path)[1]) == 120
 
 
-def test_rows_of_another_file(walk, command):
-    text = ran(command("fit", "insoles_0.npz", "--hold-out", "insoles_1.npz", "--out", "p.json"))
-    assert "from 103 rows, 102 held out in 4 blocks" in text
-    report = of_json(command("plan", "p.json", "--ratio", 0.25, "--decoder", "lmmse", "--json"))
-    # The one that plan prints is that of the rows held out.
-    assert report["variance"] == pytest.approx(1265, rel=0.05)
+def test_compress_fits_so(x, tmp_path, run):
+    options = ("--hold-out", "column:donor", "--ratio", 0.5, "--decoder", "linear", "--out", "x.rug")
+    said = ran(run("compress", "x.parquet", *options))
+    assert "240 rows of 12 features" in said
+    assert "on 48 rows held out in 1 block" in said
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("file", "column", "said"),
     [
-        (("--hold-out", "often"), "--hold-out is 'often'; allowed: auto, random or blocks, or a file of rows"),
-        (("--hold-out", "other.npy"), "--hold-out is other.npy, of other features; allowed: the features of"),
-        (("--hold-out", "few.npy"), "few.npy"),
+        ("x.h5ad", "patient", "its obs has no column 'patient'; allowed: day, donor, kind, site"),
+        ("x.h5ad", "", "its obs has no column ''"),
+        ("x.parquet", "patient", "it has no column 'patient'; allowed: one of its 13 columns"),
+        ("x.npy", "donor", "column is 'donor'; allowed with .h5ad and .parquet files, and the data is x.npy"),
+        ("x.h5ad", "site", "--hold-out is 'column:site', which says the same of all rows; allowed"),
     ],
 )
-def test_refusals(walk, command, options, message):
-    np.save(walk / "other.npy", np.ones((40, 5)))
-    (walk / "few.npy").write_bytes(b"none")
-    result = command("fit", "insoles_0.npz", *options, "--out", "p.json")
-    assert message in refused(result)
-    assert not (walk / "p.json").exists()
-
-
-def test_blocks_of_few_rows_are_refused(walk, command):
-    np.save(walk / "few.npy", np.eye(5))
-    result = command("fit", "few.npy", "--hold-out", "blocks", "--out", "p.json")
-    assert "hold_out is 'blocks' of 5 rows; allowed with blocks: 32 rows or more" in refused(result)
-
-
-def test_with_a_profile_there_is_nothing_to_hold_out(walk, command):
-    ran(command("fit", "insoles_0.npz", "--out", "p.json"))
-    options = ("--profile", "p.json", "--ratio", 0.5, "--hold-out", "blocks", "--out", "c.rug")
-    assert "--hold-out is blocks; allowed with --profile: no --hold-out" in refused(
-        command("compress", "insoles_1.npz", *options)
-    )
-
-
-def test_a_variance_that_is_not_that_of_the_data_is_said(walk, command):
-    """Amplitudes that are log-normal, which no normal ones are like."""
-    x = np.exp(1.5 * np.random.default_rng(0).standard_normal((2000, 4)))
-    np.save(walk / "wide.npy", x)
-    text = ran(command("fit", "wide.npy", "--out", "p.json"))
-    said = re.search(r"^the data have a variance of (\S+): what was fitted", text, re.M)
-    assert float(said[1]) == pytest.approx(x.var(axis=0).mean(), rel=0.3)
-    np.save(walk / "even.npy", np.random.default_rng(0).random((2000, 4)))
-    assert "the data have a variance" not in ran(command("fit", "even.npy", "--out", "p.json"))
-
-
-def test_what_is_no_number_is_named(walk, command):
-    x = np.ones((600, 5))
-    x[321, 3] = np.nan
-    np.save(walk / "holed.npy", x)
-    result = command("fit", "holed.npy", "--out", "p.json")
-    assert "row 321 holds nan in column 3; allowed: finite numbers" in refused(result)
+def test_columns_that_do_not_serve(file, column, said, x, tmp_path, run):
+    assert said in refused(run("fit", file, "--hold-out", f"column:{column}", "--out", "profile.json"))
+    assert not (tmp_path / "profile.json").exists()

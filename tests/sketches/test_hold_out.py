@@ -85,6 +85,33 @@ def test_groups_are_checked(groups):
         pr.ProfileFitter(3).add(np.ones((4, 3)), groups)
 
 
+def test_rows_after_blocks_are_fitted():
+    """Which rows were held out was asked of a recording, and others come after it."""
+    x = recording()
+    _, held = profile_of(x)
+    fitter = pr.ProfileFitter(N)
+    fitter.add(x, held.groups(0, x))
+    fitter.add(x[:50])
+    profile = fitter.profile()
+    assert (profile.rows, profile.held_out.shape[0]) == (350, 100)
+
+
+def test_groups_after_rows_that_were_drawn_are_refused():
+    fitter = pr.ProfileFitter(N)
+    fitter.add(recording(50))
+    with pytest.raises(
+        ValueError, match="groups come after rows without any; allowed: groups from the first rows on"
+    ):
+        fitter.add(recording(50), np.zeros(50, dtype=np.int64))
+    assert fitter.rows == 50
+
+
+def test_a_sketcher_that_was_fitted_to_a_recording_learns_more():
+    x = recording()
+    sketcher = pr.Sketcher(ratio=0.5).fit(x).partial_fit(x[:100])
+    assert sketcher.profile_.rows == 400
+
+
 def test_many_rows_of_blocks_are_not_fitted(monkeypatch):
     """Even if there are too many of them to be kept."""
     from persianrug.sketches import profile as module

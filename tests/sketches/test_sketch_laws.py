@@ -1,6 +1,7 @@
 """Laws of sketches against measurement for rows, sums, differences, rounded and missing entries."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -160,3 +161,17 @@ class TestLaws:
                 x_hat = sketch.decode(some)
                 assert x_hat.shape == x.shape
                 assert np.isfinite(x_hat).all()
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_codes_of_features_that_go_together_are_rounded_for_their_energies(bits):
+    """Of two factors energies differ as those of two features do, and not as those of 256."""
+    factors = np.random.default_rng(0).standard_normal((2, 256))
+    known = pr.Covariance(np.zeros(256), factors, np.full(256, 0.01))
+    source = pr.SparseGaussian(np.full(256, 0.999), scale=np.sqrt(known.variance))
+    rows, lost = known.sample(4000, seed=1), {}
+    for name, covariance in (("by default", known), ("of one size", replace(known, energies=np.ones(1)))):
+        sketch = pr.Sketch(source, pr.Rug(256, 128), bits, "lmmse", covariance=covariance)
+        lost[name] = np.square(sketch.decode(sketch.encode(rows)) - rows).mean(), sketch.law()
+    assert lost["by default"][0] == pytest.approx(lost["by default"][1], rel=0.1)
+    assert lost["by default"][0] < 0.7 * lost["of one size"][0]

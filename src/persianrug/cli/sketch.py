@@ -40,8 +40,8 @@ _Decoder = Annotated[
 _HoldOut = Annotated[
     str,
     typer.Option(
-        help="Which rows are held out: random ones; blocks of rows; those of another file, by its path; or auto, "
-        "which is blocks where rows follow each other."
+        help="Which rows are held out: random ones; blocks of rows; all of some values in a column, by "
+        "column:NAME; those of another file, by its path; or auto, which is blocks where rows follow each other."
     ),
 ]
 _Seed = Annotated[int, typer.Option(help="Of the rug, and of which rows are held out.")]
@@ -50,6 +50,9 @@ _Seed = Annotated[int, typer.Option(help="Of the rug, and of which rows are held
 _VARIES = 0.05
 # A larger share of near copies among the rows held out is said.
 _COPIES = 0.5
+
+# Before the name of a column that says which rows belong together.
+_COLUMN = "column:"
 
 # Modules that need PyTorch are imported where they are used, so that help and usage errors come at once.
 
@@ -76,7 +79,7 @@ def fit(
 
     from persianrug.sketches.rows import open_rows
 
-    profile, held = _fit(open_rows(data, layer=layer), seed, hold_out)
+    profile, held = _fit(open_rows(data, layer=layer, column=_column(hold_out)), seed, hold_out)
     profile.save(out)
     report = {**_described(profile), "succession": held.succession, "out": str(out)}
     if as_json:
@@ -86,9 +89,6 @@ def fit(
     console.print(
         f"{escape(str(out))}: profile of {_features(profile)} from {profile.rows} rows, {_held_words(profile)}"
     )
-    variance = profile.data_variance
-    if variance is not None and abs(report["variance"] - variance) > _VARIES * variance:
-        console.print(f"the data have a variance of {variance:.4g}: what was fitted is off by that much")
     if held.follows:
         console.print(
             f"rows follow each other: the next is {held.succession:.2g} times as far as any, in squared distance"
@@ -97,6 +97,9 @@ def fit(
         f"{report['source']} amplitudes, p = {report['p']:.4g} on average, mean = {report['mean']:.4g}, "
         f"variance = {report['variance']:.4g}"
     )
+    variance = profile.data_variance
+    if variance is not None and abs(report["variance"] - variance) > _VARIES * variance:
+        console.print(f"the rows that were fitted have a variance of {variance:.4g}: their amplitudes are others")
     if profile.unseen:
         console.print(f"{profile.unseen} of the features were never active: their distributions are guesses")
     _say_copies(console, profile)
@@ -194,7 +197,7 @@ def compress(
     from persianrug.sketches.rug_writer import RugWriter
 
     pipe = binary_stream(sys.stdin) if data == PIPE else None
-    rows = open_rows("standard input" if data == PIPE else data, pipe, layer)
+    rows = open_rows("standard input" if data == PIPE else data, pipe, layer, _column(hold_out))
     learned = _fit(rows, seed, hold_out or "auto")[0] if profile is None else Profile.load(profile)
     learned.check_names(rows.names, rows.n_sparse, f"data in {rows.path}")
     found, sketch = make_plan(learned, **size, bits=asked, decoder=decoder, seed=seed)
@@ -238,13 +241,19 @@ def _fit(rows: RowFile, seed: int, hold_out: str) -> tuple[Profile, HoldOut]:
     from persianrug.sketches.rows import open_rows
 
     others = None
-    if hold_out not in KINDS:
+    if hold_out not in KINDS and rows.labels is None:
         if not Path(hold_out).exists():
-            raise ValueError(f"--hold-out is {hold_out!r}; allowed: {options.either(KINDS)}, or a file of rows")
+            raise ValueError(
+                f"--hold-out is {hold_out!r}; allowed: {options.either(KINDS)}, column:NAME, or a file of rows"
+            )
         others = open_rows(hold_out)
         if others.n_sparse != rows.n_sparse or (others.names and rows.names and others.names != rows.names):
             raise ValueError(f"--hold-out is {hold_out}, of other features; allowed: the features of {rows.path}")
-    held = HoldOut("auto" if others is not None else hold_out, rows.rows)
+    if rows.labels is not None and len(set(rows.labels)) < 2:
+        raise ValueError(
+            f"--hold-out is {hold_out!r}, which says the same of all rows; allowed: of two values or more"
+        )
+    held = HoldOut(hold_out if hold_out in KINDS else "auto", rows.rows, rows.labels, seed)
     fitter = ProfileFitter(rows.n_sparse, seed)
     with progress_bar(1, "fitting") as bar:
         start = 0
@@ -259,6 +268,11 @@ def _fit(rows: RowFile, seed: int, hold_out: str) -> tuple[Profile, HoldOut]:
                 fitter.add(block, held.group(start, block.shape[0], others.rows))
                 start += block.shape[0]
         return fitter.profile(rows.names), held
+
+
+def _column(hold_out: str | None) -> str | None:
+    """The column that says which rows are held out, if one does."""
+    return hold_out.removeprefix(_COLUMN) if hold_out is not None and hold_out.startswith(_COLUMN) else None
 
 
 def _size(ratio: float | None, target_loss: float | None) -> dict[str, Any]:
@@ -315,12 +329,15 @@ def _held(profile: Profile) -> int:
 def _held_words(profile: Profile) -> str:
     if profile.groups is None:
         return f"{_held(profile)} held out"
-    return f"{_held(profile)} held out in {len(set(profile.groups.tolist()))} blocks"
+    blocks = len(set(profile.groups.tolist()))
+    return f"{_held(profile)} held out in {blocks} block{'s' if blocks > 1 else ''}"
 
 
 def _say_copies(console: Any, profile: Profile) -> None:
+    if profile.groups is not None:
+        return
     copies = profile.near_copies
-    if profile.groups is None and copies is not None and copies > _COPIES:
+    if copies is not None and copies > _COPIES:
         console.print(
             f"{copies:.0%} of the rows held out are near copies of rows that were fitted: others may lose more; "
             "--hold-out takes a file of other rows"

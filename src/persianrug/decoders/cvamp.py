@@ -32,7 +32,7 @@ from torch import Tensor
 from persianrug._support import checks
 from persianrug._support.threads import one_thread
 from persianrug.channel import Channel
-from persianrug.decoders.base import CLEAR
+from persianrug.decoders.base import CLEAR, check_parts
 from persianrug.decoders.lmmse import LMMSE, tight
 from persianrug.encoders.base import Encoder
 from persianrug.sources import Covariance, Source
@@ -98,6 +98,7 @@ class CVAMP(LMMSE):
     @one_thread()
     def law(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> NDArray[np.float64]:
         """Simulated: what rows lose that are drawn from the source, always the same, with Gaussian noise."""
+        check_parts(source, encoder, channel)
         x = source.sample(
             max(_LAW_ROWS, _LAW_NUMBERS // encoder.n_sparse), encoder.n_sparse, seed=0, dtype=torch.float64
         )

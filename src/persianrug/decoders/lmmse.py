@@ -67,7 +67,7 @@ class LMMSE(Decoder):
     def adapt(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> LMMSE:
         variances(source, encoder, channel)
         covariance = Covariance.of(source, encoder.n_sparse) if self.covariance is None else self.covariance
-        _check_size(covariance, encoder)
+        check_size(covariance, encoder)
         return self if covariance is self.covariance else LMMSE(covariance, self.positive)
 
     def decode(
@@ -110,7 +110,7 @@ class LMMSE(Decoder):
         checks.instance("features", features, Covariance)
         checks.instance("encoder", encoder, Encoder)
         checks.instance("channel", channel, Channel)
-        _check_size(features, encoder)
+        check_size(features, encoder)
         solver, kept = self._solver(encoder, channel), channel.kept(encoder.n_dense)
         if kept == encoder.n_dense:
             return _losses(solver, features, channel.variance)
@@ -137,7 +137,7 @@ class LMMSE(Decoder):
     def _solver(self, encoder: Encoder, channel: Channel) -> Any:
         if self.covariance is None:
             raise ValueError("covariance is None; allowed to decode: one of features, or a decoder that was tuned")
-        _check_size(self.covariance, encoder)
+        check_size(self.covariance, encoder)
         key = (id(encoder), channel.variance)
         found = self._solvers.get(key)
         if found is None:
@@ -265,7 +265,8 @@ def tight(encoder: Encoder) -> bool:
         return False
 
 
-def _check_size(covariance: Covariance, encoder: Encoder) -> None:
+def check_size(covariance: Covariance, encoder: Encoder) -> None:
+    """Raise ValueError unless they are of as many features."""
     if covariance.n_sparse != encoder.n_sparse:
         raise ValueError(
             f"covariance is of {covariance.n_sparse} features; allowed with {encoder}: {encoder.n_sparse}"

@@ -85,6 +85,37 @@ class H5adFile:
             for start in range(0, self.rows, step):
                 yield _texts(names[start : start + step])
 
+    def labels(self, column: str) -> Any:
+        """What a column of obs says of each row, as text, (rows,)."""
+        with h5py().File(self._path) as file:
+            obs = file["obs"]
+            if not hasattr(obs, "keys"):
+                raise ValueError("its obs is of before AnnData 0.7; allowed with a column: files of later ones")
+            there = sorted(set(obs.keys()) - {obs.attrs.get("_index", "_index"), "__categories"})
+            if column not in there:
+                raise ValueError(
+                    f"its obs has no column {column!r}; allowed: {', '.join(there) or 'none is there'}"
+                )
+            held = obs[column]
+            if not hasattr(held, "keys"):
+                return np.array(_texts(self._whole(held, self.rows)))
+            if "values" in held:
+                # Which are missing is beside them.
+                return np.array(_texts(self._whole(held["values"], self.rows)))
+            codes, categories = self._whole(held["codes"], self.rows), _texts(self._whole(held["categories"]))
+            if codes.dtype.kind not in "iu" or not -1 <= codes.min() <= codes.max() < len(categories):
+                raise ValueError(f"its column {column!r} has codes that none of its categories has")
+            return np.array([*categories, "nan"])[codes]
+
+    def _whole(self, data: Any, count: int | None = None) -> Any:
+        """A column of the file, of so many entries."""
+        if data.ndim != 1 or data.shape[0] != (data.shape[0] if count is None else count):
+            raise ValueError(
+                f"a column of its obs has shape {data.shape}, which does not fit its {self.rows} rows"
+            )
+        check_unpacked(data.size * data.dtype.itemsize, self._size)
+        return self._checked(data)[:]
+
     def _matrix(self, file: Any) -> Any:
         layers = list(file.get("layers", {}))
         if self._layer is not None:

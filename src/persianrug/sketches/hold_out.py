@@ -2,7 +2,7 @@
 
 Rows drawn at random say so where rows are independent. Where every row is nearly the one before, as in
 recordings, they are near copies of rows that were fitted, and say little: there whole blocks of rows that follow
-each other are held out.
+each other are held out. Where rows have labels, a session or a patient, all rows of some of them are.
 """
 
 from __future__ import annotations
@@ -29,9 +29,14 @@ class HoldOut:
     Parameters
     ----------
     kind : str
-        random; blocks; or auto: blocks where rows follow each other.
+        random; blocks; or auto: blocks where rows follow each other. With labels that is all one.
     rows : int, optional
         How many rows there will be; where that is not known, blocks cannot be told.
+    labels : array (rows,), optional
+        Of all rows, of which all those of some labels are held out: at most a quarter of the rows, or those of the
+        label with the fewest.
+    seed : int >= 0
+        Of the order in which labels are held out.
 
     Attributes
     ----------
@@ -44,12 +49,13 @@ class HoldOut:
     Raises
     ------
     ValueError
-        If the kind is another, or is blocks where there are too few rows for them.
+        If the kind is another, or is blocks where there are too few rows for them, or all labels are the same.
     """
 
-    def __init__(self, kind: str = "auto", rows: int | None = None) -> None:
+    def __init__(self, kind: str = "auto", rows: int | None = None, labels: Any = None, seed: int = 0) -> None:
         self.kind = checks.one_of("hold_out", kind, KINDS)
         self._rows = rows
+        self._labelled = None if labels is None else _of_labels(np.asarray(labels), checks.seed(seed))
         self.succession: float | None = None
         if kind == "blocks" and (rows is None or rows < _FEW):
             found = "of an unknown number of" if rows is None else f"of {rows}"
@@ -71,6 +77,8 @@ class HoldOut:
         """
         if self.succession is None and rows.shape[0] >= _FEW:
             self.succession = succession(rows)
+        if self._labelled is not None:
+            return self._labelled[start : start + rows.shape[0]]
         if self.kind == "auto":
             self.kind = "blocks" if self.follows and self._rows is not None and self._rows >= _FEW else "random"
         if self.kind == "random" or self._rows is None:
@@ -84,6 +92,19 @@ class HoldOut:
     def group(start: int, count: int, rows: int) -> NDArray[np.int64]:
         """The part of all rows that each of some is in, where all are held out."""
         return np.arange(start, start + count, dtype=np.int64) * BLOCKS // max(rows, 1)
+
+
+def _of_labels(labels: NDArray[Any], seed: int) -> NDArray[np.int64]:
+    """The group of each row, -1 where it is not held out."""
+    values, group, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    if len(values) < 2:
+        raise ValueError("labels are all the same; allowed: of two kinds or more, of which some are held out")
+    held: list[int] = []
+    for value in np.random.default_rng(seed).permutation(len(values)):
+        if counts[held].sum() + counts[value] <= len(labels) // _SHARE:
+            held.append(value)
+    held = held or [int(counts.argmin())]
+    return np.where(np.isin(group, held), group, -1).astype(np.int64)
 
 
 def succession(rows: Any) -> float:

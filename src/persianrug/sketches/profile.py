@@ -34,6 +34,7 @@ from persianrug.sketches.kinds import fitted_source
 from persianrug.sketches.profile_parts import Kept, pack_kept, pack_rows, unpack_groups, unpack_kept, unpack_rows
 from persianrug.sketches.row_sample import RowSample, row_energies
 from persianrug.sources import Covariance, FeatureMoments, SecondMoments, Source
+from persianrug.sources.covariance import grouped
 
 Floats = NDArray[np.float64]
 Keys = NDArray[np.uint64]
@@ -46,8 +47,6 @@ _MOST_ENTRIES = 1 << 23
 # Of so many rows held out it is asked whether they are near copies: nearer to a row that was fitted than this part
 # of what is between rows drawn at random.
 _COMPARED, _NEAR = 256, 0.1
-# Groups of rows by their energy, for which codes are rounded where features go together.
-_ENERGIES = 8
 # Share of the rows that are held out, where they are few.
 _SHARE = 4
 
@@ -140,14 +139,7 @@ class Profile(Parts):
     @property
     def data_variance(self) -> float | None:
         """Variance of the features of the rows that were fitted, on average; None in files of before."""
-        if self.kept is None:
-            return None
-        moments = self.kept.moments
-        means = moments.counts * moments.means / moments.rows
-        squares = moments.scatters + moments.counts * (moments.means - means) ** 2
-        # Those that are 0.
-        squares += (moments.rows - moments.counts) * means**2
-        return float(np.mean(squares)) / moments.rows
+        return None if self.kept is None else float(np.mean(self.kept.moments.variance))
 
     @property
     def n_sparse(self) -> int:
@@ -164,14 +156,14 @@ class Profile(Parts):
         if self.held_out is None or self.sample is None or not self.energy:
             return None
         held = self.held_out[:_COMPARED]
-        energies = row_energies(held, self.source.mean)
-        squares = np.asarray(self.sample.multiply(self.sample).sum(axis=1)).ravel()
-        own = np.asarray(held.multiply(held).sum(axis=1)).ravel()
-        distances = own[:, None] - 2 * (held @ self.sample.T).toarray() + squares
-        telling = energies > _NEAR * self.energy
-        if not telling.any():
+        held = held[row_energies(held, self.source.mean) > _NEAR * self.energy]
+        if not held.shape[0]:
             return None
-        nearest = distances.min(axis=1)[telling] / self.n_sparse
+        # Samples are small enough to be dense, and dense products many times as fast where few entries are 0.
+        one, two = held.toarray(), self.sample.toarray()
+        squares = (np.einsum("ij,ij->i", part, part) for part in (one, two))
+        distances = np.add.outer(*squares) - 2 * one @ two.T
+        nearest = distances.min(axis=1) / self.n_sparse
         return float(np.mean(nearest < _NEAR * 2 * self.energy))
 
     @property
@@ -204,9 +196,8 @@ class Profile(Parts):
         found = second.covariance(rank)
         if self.sample is None:
             return found
-        energies = np.sort(row_energies(self.sample, self.source.mean))
-        groups = np.array([part.mean() for part in np.array_split(energies, min(_ENERGIES, len(energies)))])
-        return replace(found, energies=groups / groups.mean()) if groups.mean() > 0 else found
+        energies = row_energies(self.sample, self.source.mean)
+        return replace(found, energies=grouped(energies)) if energies.any() else found
 
     def pca_loss(self, n_dense: int) -> tuple[float, int] | None:
         """Loss of the best linear code of n_dense numbers, measured, and how many components that had.
@@ -351,12 +342,12 @@ class ProfileFitter:
         rows : array or SciPy sparse matrix
         groups : array (rows,) of int64, optional
             Which rows are held out, by the number of the group of each, and -1 for those that are not; see
-            `HoldOut.groups`. By default they are drawn at random. Either all blocks of rows have groups, or none.
+            `HoldOut.groups`. By default they are drawn at random, and none is once a block had groups.
 
         Raises
         ------
         ValueError
-            If rows have another shape, are not finite, or beyond 1e30.
+            If rows have another shape, are not finite, or beyond 1e30, or groups come after rows drawn at random.
         """
         checks.rows("rows", rows, self.n_sparse)
         if not rows.shape[0]:
@@ -371,12 +362,18 @@ class ProfileFitter:
             raise ValueError(
                 f"rows holds NaN, or sizes beyond {checks.LARGEST:g}; allowed: finite numbers up to that"
             )
+        grouped_before = self._held.groups is not None
+        if groups is not None:
+            groups = np.asarray(groups)
+            if groups.shape != (rows.shape[0],) or groups.dtype != np.int64:
+                raise ValueError(f"groups is {checks.shown(groups)}; allowed: an int64 array ({rows.shape[0]},)")
+            if self._seen and not grouped_before:
+                raise ValueError("groups come after rows without any; allowed: groups from the first rows on")
+        elif grouped_before:
+            groups = np.full(rows.shape[0], -1)
         keys = self._keys.random_raw(rows.shape[0])
         self._seen += rows.shape[0]
         if groups is not None:
-            groups = np.asarray(groups)
-            if groups.shape != keys.shape or groups.dtype != np.int64:
-                raise ValueError(f"groups is {checks.shown(groups)}; allowed: an int64 array ({len(keys)},)")
             chosen = groups >= 0
             # Those that leave were held out with others of their group, and are not fitted.
             self._held.add(keys[chosen], rows[chosen], groups[chosen])
@@ -446,7 +443,7 @@ def _assembled(
         int(np.sum(moments.counts == 0)),
         None if names is None else tuple(names),
         fitted if fitted.shape[0] else None,
-        _mean_energy(moments + FeatureMoments.of(held_out) if count else moments, source.mean),
+        (moments + FeatureMoments.of(held_out) if count else moments).energy(source.mean),
         Kept(moments, second, held.keys[order[:count]], keys[least]),
         groups,
     )
@@ -454,12 +451,6 @@ def _assembled(
 
 def _most(rows: int, n_sparse: int) -> int:
     return min(rows, max(2, _MOST_ENTRIES // n_sparse))
-
-
-def _mean_energy(moments: FeatureMoments, mean: Floats) -> float:
-    sums = moments.counts * moments.means
-    squares = float(np.sum(moments.scatters + sums * moments.means - 2 * sums * mean)) / moments.rows
-    return (squares + float(mean @ mean)) / len(mean)
 
 
 # SciPy's eigenvectors take seconds, not tenths of one, where other programs are at work: its threads are its own.

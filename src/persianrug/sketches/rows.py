@@ -54,6 +54,8 @@ class RowFile:
     rows, n_sparse : int
     names : tuple of str, or None
         Of the features, where the file has them.
+    labels : array (rows,), or None
+        What the column that was asked for says of each row.
     """
 
     path: str
@@ -63,6 +65,7 @@ class RowFile:
     _read: Callable[[int], Iterator[Any]] = field(repr=False)
     _piped: bool = field(default=False, repr=False)
     _row_names: Callable[[int], Iterator[list[str]]] | None = field(default=None, repr=False)
+    labels: Any = field(default=None, repr=False)
 
     @property
     def named(self) -> bool:
@@ -123,7 +126,12 @@ def _not_finite(block: Any, start: int, names: tuple[str, ...] | None) -> str:
     return f"row {start + row} holds {value} in column {column}{named}; allowed: finite numbers"
 
 
-def open_rows(path: str | os.PathLike[str], pipe: BinaryIO | None = None, layer: str | None = None) -> RowFile:
+def open_rows(
+    path: str | os.PathLike[str],
+    pipe: BinaryIO | None = None,
+    layer: str | None = None,
+    column: str | None = None,
+) -> RowFile:
     """The rows of a file: .npy, .npz, .h5ad, .parquet or .safetensors; or of a pipe with a .npy array, once.
 
     Arrays, and sparse matrices by rows (csr), are read as they are needed; sparse ones of other formats at once.
@@ -136,6 +144,8 @@ def open_rows(path: str | os.PathLike[str], pipe: BinaryIO | None = None, layer:
     pipe : binary file, optional
     layer : str, optional
         Of a .h5ad file, in place of its matrix X.
+    column : str, optional
+        Of a .h5ad file's obs, or of a .parquet file, where it is no feature: what is said of each row.
 
     Raises
     ------
@@ -148,18 +158,26 @@ def open_rows(path: str | os.PathLike[str], pipe: BinaryIO | None = None, layer:
         raise ValueError(
             f"layer is {checks.shown(layer)}; allowed with a .h5ad file alone, and the data is {path}"
         )
+    suffix = Path(path).suffix.lower()
+    if column is not None and (pipe is not None or suffix not in (".h5ad", ".parquet")):
+        raise ValueError(
+            f"column is {checks.shown(column)}; allowed with .h5ad and .parquet files, and the data is {path}"
+        )
     with _reading(path, pipe is not None):
-        suffix = Path(path).suffix.lower()
         if pipe is not None:
             opened = _open_pipe(pipe)
         elif suffix == ".h5ad":
-            opened = _open_h5ad(Path(path), layer)
+            opened = _open_h5ad(Path(path), layer, column)
+        elif suffix == ".parquet":
+            opened = _open_parquet(Path(path), column)
         else:
             opened = _OPEN[suffix](Path(path))
         rows, n_sparse = opened.rows, opened.n_sparse
         if rows < 1 or n_sparse < 2:
             raise ValueError(f"its shape is {(rows, n_sparse)}; allowed: at least one row and 2 features")
-    return RowFile(str(path), rows, n_sparse, opened.names, opened.read, pipe is not None, opened.row_names)
+    return RowFile(
+        str(path), rows, n_sparse, opened.names, opened.read, pipe is not None, opened.row_names, opened.labels
+    )
 
 
 def _reading(path: str | os.PathLike[str], piped: bool) -> Any:
@@ -192,6 +210,7 @@ class _Opened(NamedTuple):
     names: tuple[str, ...] | None
     read: Callable[[int], Iterator[Any]]
     row_names: Callable[[int], Iterator[list[str]]] | None = None
+    labels: Any = None
 
 
 def _open_npy(path: Path) -> _Opened:
@@ -308,12 +327,13 @@ def _open_sparse(path: Path) -> _Opened:
     return _Opened(rows, n_sparse, None, read)
 
 
-def _open_h5ad(path: Path, layer: str | None) -> _Opened:
+def _open_h5ad(path: Path, layer: str | None, column: str | None) -> _Opened:
     file = H5adFile(path, layer)
-    return _Opened(file.rows, file.n_sparse, file.names, file.read, file.row_names)
+    labels = None if column is None else file.labels(column)
+    return _Opened(file.rows, file.n_sparse, file.names, file.read, file.row_names, labels)
 
 
-def _open_parquet(path: Path) -> _Opened:
+def _open_parquet(path: Path, label: str | None) -> _Opened:
     import pyarrow
     import pyarrow.parquet
 
@@ -323,7 +343,9 @@ def _open_parquet(path: Path) -> _Opened:
     check_unpacked(max(sizes, default=0), path.stat().st_size)
     # What pandas wrote as its index is no feature.
     index = (file.schema_arrow.pandas_metadata or {}).get("index_columns", ())
-    columns = [column for column in file.schema_arrow if column.name not in index]
+    if label is not None and label not in file.schema_arrow.names:
+        raise ValueError(f"it has no column {label!r}; allowed: one of its {len(file.schema_arrow.names)} columns")
+    columns = [column for column in file.schema_arrow if column.name not in (*index, label)]
     for column in columns:
         kind = column.type
         if not (
@@ -333,7 +355,7 @@ def _open_parquet(path: Path) -> _Opened:
     names = tuple(str(column.name) for column in columns)
     # Of several, or one that is counted and not stored, none is a name.
     indices = [name for name in index if isinstance(name, str)] if len(index) == 1 else []
-    if indices:
+    if indices or label is not None:
         check_claim("rows", file.metadata.num_rows, path.stat().st_size)
 
     def row_names(step: int) -> Iterator[list[str]]:
@@ -347,7 +369,8 @@ def _open_parquet(path: Path) -> _Opened:
                 raise ValueError(f"its column {empty[0]!r} has missing values; allowed: numbers")
             yield np.column_stack([column.to_numpy(zero_copy_only=False) for column in batch.columns])
 
-    return _Opened(file.metadata.num_rows, len(names), names, read, row_names if indices else None)
+    labels = None if label is None else np.array(list(map(str, file.read([label]).column(0).to_pylist())))
+    return _Opened(file.metadata.num_rows, len(names), names, read, row_names if indices else None, labels)
 
 
 def _open_safetensors(path: Path) -> _Opened:
@@ -377,7 +400,6 @@ def _open_safetensors(path: Path) -> _Opened:
 _OPEN: dict[str, Callable[[Path], _Opened]] = {
     ".npy": _open_npy,
     ".npz": _open_npz,
-    ".parquet": _open_parquet,
     ".safetensors": _open_safetensors,
 }
 

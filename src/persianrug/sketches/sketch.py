@@ -23,6 +23,7 @@ from persianrug.autoencoder import Autoencoder
 from persianrug.channel import Channel
 from persianrug.decoders import DECODERS, LMMSE, OAMP
 from persianrug.decoders.base import Elementwise, spread_levels
+from persianrug.decoders.lmmse import check_size
 from persianrug.encoders import Rug
 from persianrug.rounding import MOST_BITS, Quantiser
 from persianrug.sketches.codes import Codes, Mixture, digest
@@ -87,19 +88,16 @@ class Sketch(Parts):
         if self.bits is not None:
             object.__setattr__(self, "bits", checks.integer("bits", self.bits, 1, MOST_BITS))
         checks.flag("dithered", self.dithered)
-        if self.covariance is None:
-            return
-        known, asked = checks.instance("covariance", self.covariance, Covariance).n_sparse, self.rug.n_sparse
-        if known != asked:
-            raise ValueError(f"covariance is of {known} features; allowed with {self.rug}: {asked}")
+        if self.covariance is not None:
+            check_size(checks.instance("covariance", self.covariance, Covariance), self.rug)
 
     @cached_property
     def quantiser(self) -> Quantiser | None:
         """The rounding of codes."""
         if self.bits is None:
             return None
-        if self.covariance is not None and self.covariance.energies is not None:
-            energies = self.covariance.energies
+        if self.covariance is not None:
+            energies = self.covariance.row_energies
             variance = self.rug.code_power * float(self.covariance.variance.mean())
             shares = np.full(len(energies), 1 / len(energies))
             channel = Channel(bits=self.bits).spread_for(variance, energies, shares, dithered=self.dithered)

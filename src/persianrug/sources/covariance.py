@@ -11,6 +11,7 @@ the covariance of factor analysis. Linear estimates, and what they lose, depend 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ from persianrug._support.arrays import Parts
 from persianrug.sources.base import Source
 
 Floats = NDArray[np.float64]
+
+# Groups of vectors by their energy, and how many Gaussian ones are drawn where energies of real ones are unknown.
+_GROUPS, _DRAWN = 8, 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +40,8 @@ class Covariance(Parts):
         d >= 0.
     energies : array (g,), optional
         Energies |x - mean|^2 of vectors relative to their mean, of g groups of equally many, for which codes are
-        rounded: of features that go together they differ, however many features there are.
+        rounded: of features that go together they differ, however many features there are. By default those of
+        Gaussian vectors.
 
     Raises
     ------
@@ -99,6 +104,14 @@ class Covariance(Parts):
         """Whether all features have the same left on the diagonal."""
         return bool(np.ptp(self.diagonal) == 0)
 
+    @cached_property
+    def row_energies(self) -> Floats:
+        """`energies`, or those of Gaussian vectors where there are none."""
+        if self.energies is not None:
+            return self.energies
+        energies = np.square(self.sample(_DRAWN) - self.mean).sum(axis=1)
+        return grouped(energies) if energies.any() else np.ones(1)
+
     def flattened(self) -> Covariance:
         """The same with the mean of the diagonal instead of it."""
         return replace(self, diagonal=np.full(self.n_sparse, np.float32(self.diagonal.mean())))
@@ -140,3 +153,10 @@ class Covariance(Parts):
     def bytes(self) -> int:
         """What its arrays take in a file, as base64."""
         return sum(-(-part.nbytes // 3) * 4 for part in self.recipe().values() if isinstance(part, np.ndarray))
+
+
+def grouped(energies: Floats) -> Floats:
+    """Mean energies of groups of as many vectors each, relative to their mean, which is above 0."""
+    parts = np.array_split(np.sort(energies), min(_GROUPS, len(energies)))
+    means = np.array([part.mean() for part in parts])
+    return np.asarray(means / means.mean())

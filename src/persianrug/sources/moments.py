@@ -76,6 +76,22 @@ class FeatureMoments(Parts):
         )
 
     @property
+    def mean(self) -> Floats:
+        """Of all values, those that are 0 included, (n_sparse,)."""
+        return np.asarray(self.counts * self.means / self.rows)
+
+    @property
+    def variance(self) -> Floats:
+        """Of all values, (n_sparse,)."""
+        mean = self.mean
+        squares = self.scatters + self.counts * (self.means - mean) ** 2 + (self.rows - self.counts) * mean**2
+        return np.asarray(squares / self.rows)
+
+    def energy(self, about: Floats) -> float:
+        """The mean over rows of (x - about)^2 per feature."""
+        return float(np.mean(self.variance + (self.mean - about) ** 2))
+
+    @property
     def active(self) -> int:
         """How many values are not 0."""
         return int(self.counts.sum())
