@@ -50,6 +50,7 @@ from .sketches import RugWriter as RugWriter
 from .sketches import Sketch as Sketch
 from .sketches import Sketcher as Sketcher
 from .sketches import make_plan as make_plan
+from .sketches import read_rows as read_rows
 from .sources import Covariance as Covariance
 from .sources import Empirical as Empirical
 from .sources import Source as Source
@@ -60,7 +61,6 @@ from .sources import SparseHalfNormal as SparseHalfNormal
 from .sources import SparseLogNormal as SparseLogNormal
 from .sources import SparseTruncatedNormal as SparseTruncatedNormal
 from .sources import SparseUniform as SparseUniform
-from .sources import read_rows as read_rows
 from .sources import zipf_rates as zipf_rates
 
 __version__: str

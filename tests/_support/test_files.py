@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from persianrug import read_rows
 from persianrug._support.files import (
     check_writable,
     marked_temporaries,
@@ -17,7 +18,6 @@ from persianrug._support.files import (
     whole_file,
     write_whole,
 )
-from persianrug.sources import read_rows
 from tests.conftest import forged_header, saved
 
 ROWS = np.array([[0.0, 1.5, 0.0], [2.0, 0.0, 0.0], [0.0, 0.0, 0.5], [1.0, 0.0, 3.0]])
@@ -31,6 +31,9 @@ def test_rows_of_every_kind_are_read(tmp_path):
         assert np.array_equal(rows, ROWS.astype(dtype).astype(float))
     np.save(tmp_path / "a.npy", np.asfortranarray(ROWS))
     assert np.array_equal(read_rows(tmp_path / "a.npy"), ROWS)
+    for order in "CF":
+        np.savez_compressed(tmp_path / "a.npz", x=np.asarray(ROWS, order=order))
+        assert np.array_equal(read_rows(tmp_path / "a.npz"), ROWS)
     for kind in ("csr", "csc", "coo", "bsr", "dia"):
         for matrix in (scipy.sparse.csr_matrix(ROWS).asformat(kind), scipy.sparse.csr_array(ROWS).asformat(kind)):
             scipy.sparse.save_npz(tmp_path / "a.npz", matrix)
@@ -64,10 +67,10 @@ def test_duplicate_entries_are_added(tmp_path):
         (saved(ROWS[0]), "has 1 dimensions; allowed: 2"),
         (saved(ROWS[None]), "has 3 dimensions; allowed: 2"),
         (saved(ROWS[:3]), r"shape \(3, 3\); allowed: at least 4 rows"),
-        (saved(np.zeros((0, 5))), r"shape \(0, 5\)"),
+        (saved(np.zeros((0, 5))), r"shape is \(0, 5\)"),
         (saved(ROWS[:, :1]), "2 features"),
-        (saved(np.where(ROWS == 0.5, np.nan, ROWS)), "NaN or infinity; allowed: finite"),
-        (saved(np.where(ROWS == 0.5, -np.inf, ROWS)), "NaN or infinity; allowed: finite"),
+        (saved(np.where(ROWS == 0.5, np.nan, ROWS)), "row 2 holds nan in column 2; allowed: finite"),
+        (saved(np.where(ROWS == 0.5, -np.inf, ROWS)), "row 2 holds -inf in column 2; allowed: finite"),
         (saved(np.where(ROWS == 0.5, 1e40, ROWS)), "sizes from 1 to 1e"),
         (saved(np.where(ROWS == 0.5, 1e-40, ROWS)), "sizes from 1e-40 to 3"),
         (saved(ROWS).replace(b"(4, 3)", b"((4, 3"), "cannot be read"),
@@ -120,8 +123,8 @@ def test_bad_sparse_matrices_are_refused(replaced, tmp_path):
 
 def test_npz_files_of_other_things_are_refused(tmp_path, monkeypatch):
     path = tmp_path / "a.npz"
-    np.savez(path, a=ROWS)
-    with pytest.raises(ValueError, match="holds no SciPy sparse matrix"):
+    np.savez(path, a=ROWS, b=ROWS)
+    with pytest.raises(ValueError, match="it holds a, b; allowed: one array, or a SciPy sparse matrix"):
         read_rows(path)
     np.savez(path, format=np.array(b"csr"), data=np.array([None], dtype=object))
     with pytest.raises(ValueError, match="cannot be read"):

@@ -23,12 +23,15 @@ if TYPE_CHECKING:
     from persianrug.autoencoder import Autoencoder
     from persianrug.channel import Channel
     from persianrug.decoders.base import Decoder
+    from persianrug.decoders.lmmse import LMMSE
     from persianrug.encoders import KnottedRug, Rug
     from persianrug.encoders.base import Encoder
-    from persianrug.sources import Source
+    from persianrug.sources import Covariance, Source
 
 # Vectors that an iterative decoder is measured on by default.
 _ITERATED = 512
+# What is said of decoders that know how features go together.
+_TOGETHER = "Features as they go together, predicted by rows held out of the half that was fitted:"
 # Parameters of decoders that are reported, where they are numbers.
 _PARAMETERS = ("gain", "bias", "threshold")
 
@@ -48,15 +51,15 @@ def solve(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Rows from a .npy or SciPy sparse .npz file instead of --p, --source and --n-sparse: the "
-            "source is fitted on one half, losses are measured on the other."
+            help="Rows from a .npy, .npz, .h5ad, .parquet or .safetensors file instead of --p, --source and "
+            "--n-sparse: the source is fitted on one half, losses are measured on the other."
         ),
     ] = None,
     decoders: Annotated[
         str | None,
         typer.Option(
             help=f"Which decoders, separated by commas: {options.either(options.DECODERS)}.",
-            show_default="all that fit the source",
+            show_default="all that fit the source, but cvamp",
             autocompletion=options.completing(options.DECODERS),
         ),
     ] = None,
@@ -111,16 +114,17 @@ def solve(
 
     channel = Channel(noise, bits, erasures)
 
+    from persianrug.decoders import LMMSE
     from persianrug.encoders import Rug
     from persianrug.sources import SOURCES, zipf_rates
 
     features: Source
-    held_out = alike = None
+    held_out = alike = fitted = None
     if p is not None:
         kind = SOURCES[checks.one_of("source", source or "uniform", SOURCES)]
         features = kind(p if zipf is None else zipf_rates(cast(int, n_sparse), p, zipf))
     else:
-        alike, features, held_out = _fit_half(cast(Path, data), seed)
+        alike, features, fitted, held_out = _fit_half(cast(Path, data), seed)
         n_sparse = held_out.shape[1]
     rug = Rug.of_ratio(cast(int, n_sparse), ratio, seed)
     channel.kept(rug.n_dense)
@@ -134,6 +138,9 @@ def solve(
         for name, kind_of in kinds.items():
             # Of data, features taken as alike come first, then each by its own distribution.
             own = solver.knotted(features) if name == options.KNOT else solver
+            if fitted is not None and issubclass(kind_of, LMMSE):
+                rows[name] = {**solver.together(kind_of, features, fitted, bar), "per_feature": None}
+                continue
             rows[name] = own.solve(kind_of(), alike or features, bar)
             if alike:
                 fits = name != "topk"
@@ -196,7 +203,6 @@ class _Solver:
     def solve(self, decoder: Decoder, source: Source, progress: Any) -> dict[str, Any]:
         """Limit, law and measurement of a decoder tuned to the source, as a JSON object."""
         import numpy as np
-        import torch
 
         from persianrug.decoders import OAMP, TopK, recovery_threshold
         from persianrug.encoders import KnottedRug, Rug
@@ -217,13 +223,7 @@ class _Solver:
             limit = predicted = float(evolution.losses.mean())
         else:
             limit, predicted = float(best.limit(source, encoder, model.channel).mean()), model.law(source)
-        row: dict[str, Any] = {
-            "limit": limit,
-            "predicted": predicted,
-            "measured": None,
-            "stderr": None,
-            "microseconds_per_vector": None,
-        }
+        row = _row(limit, predicted)
         parameters = {key: value for key, value in model.decoder.recipe().items() if key in _PARAMETERS}
         row |= {key: value for key, value in parameters.items() if not isinstance(value, np.ndarray)}
         if knots:
@@ -240,9 +240,44 @@ class _Solver:
                 "measured_trace": None,
             }
         row["formula"] = model.decoder.formula() + (f" on {self.rug}" if knots else "")
+        self._measure(model, source, row, progress, iterative=iterative)
+        return row
+
+    def together(self, kind: type[LMMSE], source: Source, fitted: Any, progress: Any) -> dict[str, Any]:
+        """As `solve`, for a decoder that knows how the features of the rows that were fitted go together.
+
+        What it will lose is said by a quarter of these rows, held out: the others' covariance explains itself.
+        """
+        import torch
+
+        from persianrug.sketches.plan import make_plan
+        from persianrug.sketches.profile import ProfileFitter
+
+        fitter = ProfileFitter(self.rug.n_sparse, self.seed)
+        fitter.add(fitted)
+        profile = fitter.profile()
+        _, sketch = make_plan(profile, n_dense=self.rug.n_dense, decoder=kind.name, seed=self.seed)
+        covariance = cast("Covariance", sketch.covariance)
+        model = self.tuned(kind(covariance), source)
+        if profile.held_out is None:
+            law = float(cast("LMMSE", model.decoder).law_of(covariance, self.rug, model.channel).mean())
+        else:
+            known = profile.covariance(covariance.rank)
+            other = self.tuned(kind(known.flattened() if covariance.flat else known), source)
+            law = other.measure(profile.held_out, seed=self.seed, dtype=torch.float64).loss
+        row = {**_row(law, law), "factors": covariance.rank, "formula": model.decoder.formula()}
+        self._measure(model, source, row, progress, iterative=False)
+        return row
+
+    def _measure(
+        self, model: Autoencoder, source: Source, row: dict[str, Any], progress: Any, *, iterative: bool
+    ) -> None:
+        """Fill in what is measured, if anything is."""
+        import torch
+
         if self.device is None:
             progress(1, 1)
-            return row
+            return
         # Data may have an offset that leaves float32 no digits for what varies; and what is recovered has none.
         wide = self.rows is not None or iterative
         data = source if self.rows is None else self.rows
@@ -264,7 +299,11 @@ class _Solver:
             losses = model.trace(data, samples=min(result.samples, 64), seed=self.seed, device=self.device)
             row["measured_trace"] = losses.mean(axis=1).tolist()
             row["recovered"] = result.recovered
-        return row
+
+
+def _row(limit: float, predicted: float) -> dict[str, Any]:
+    missing = dict.fromkeys(("measured", "stderr", "microseconds_per_vector"))
+    return {"limit": limit, "predicted": predicted, **missing}
 
 
 def _without(row: dict[str, Any], key: str) -> dict[str, Any]:
@@ -291,32 +330,26 @@ def _decoders(names: str | None, source: Source, on_data: bool) -> dict[str, typ
         if options.KNOT in chosen and not knottable:
             allowed = f"--p from {LEAST_RATE:g}, and features that are alike and >= 0"
             raise ValueError(f"decoder is 'knot'; allowed with it: {allowed}")
-        smooth = [name for name, kind in kinds.items() if issubclass(kind, LMMSE)]
-        if on_data and not chosen.keys().isdisjoint(smooth):
-            # They would take features to be independent.
-            refused = next(name for name in chosen if name in smooth)
-            others = options.either(name for name in kinds if name not in smooth)
-            raise ValueError(
-                f"decoder is {refused!r}; allowed with --data: {others}; "
-                "fit and plan know how features go together"
-            )
         return chosen
     # A soft threshold is for what has two sides, as one that cuts them off is for what has one.
     left_out = {name for name, kind in kinds.items() if kind.one_sided} if source.signed else {"soft"}
     left_out |= set() if knottable else {options.KNOT}
-    # Features are independent here.
-    left_out |= {name for name, kind in kinds.items() if issubclass(kind, LMMSE)}
+    # Where features are independent there is nothing for them to know, and the second takes long.
+    left_out |= {
+        name for name, kind in kinds.items() if issubclass(kind, LMMSE) and not (on_data and kind is LMMSE)
+    }
     if source.n_sparse is not None and not on_data:
         # It has no law there; of data it has one for features taken as alike.
         left_out.add("topk")
     return {name: kind for name, kind in kinds.items() if name not in left_out}
 
 
-def _fit_half(path: Path, seed: int) -> tuple[Source, Source, Any]:
-    """Sources fitted on a random half of a file's rows, of all features alike and of each, and the other half."""
+def _fit_half(path: Path, seed: int) -> tuple[Source, Source, Any, Any]:
+    """Sources fitted on a random half of a file's rows, of all features alike and of each, and both halves."""
     import numpy as np
 
-    from persianrug.sources import Empirical, SparseGaussian, SparseTruncatedNormal, read_rows
+    from persianrug.sketches.rows import read_rows
+    from persianrug.sources import Empirical, SparseGaussian, SparseTruncatedNormal
 
     rows = read_rows(path)
     order = np.random.default_rng(seed).permutation(rows.shape[0])
@@ -324,7 +357,7 @@ def _fit_half(path: Path, seed: int) -> tuple[Source, Source, Any]:
     fitted = rows[order[:half]]
     alike = Empirical.fit(fitted)
     kind: Any = SparseGaussian if alike.signed else SparseTruncatedNormal
-    return alike, kind.fit(fitted), rows[order[half:]]
+    return alike, kind.fit(fitted), fitted, rows[order[half:]]
 
 
 def _print_table(
@@ -363,12 +396,17 @@ def _print_table(
     if data is None:
         _print_losses(console, rows, measured)
     else:
-        console.print("\nAll features taken to be alike:")
-        _print_losses(console, rows, measured)
-        console.print("Each feature by its own distribution:")
-        _print_losses(
-            console, {name: row["per_feature"] for name, row in rows.items() if row["per_feature"]}, measured
-        )
+        tables: dict[str, dict[str, Any]] = {
+            "\nAll features taken to be alike:": {n: row for n, row in rows.items() if "factors" not in row},
+            "Each feature by its own distribution:": {
+                name: row["per_feature"] for name, row in rows.items() if row["per_feature"]
+            },
+            _TOGETHER: {n: row for n, row in rows.items() if "factors" in row},
+        }
+        for heading, table in tables.items():
+            if table:
+                console.print(heading)
+                _print_losses(console, table, measured)
     for name, row in rows.items():
         if data is None:
             console.print(f"{name}: x_hat = {escape(row['formula'])}")
@@ -376,7 +414,8 @@ def _print_table(
         if "recovery_threshold" in own:
             console.print(f"{name}: {_recovery(own, solver)}")
     if data is not None and measured:
-        console.print("The laws take features to be independent; 'off by' shows what that costs here.")
+        rest = "The other laws" if any("factors" in row for row in rows.values()) else "The laws"
+        console.print(f"{rest} take features to be independent; 'off by' shows what that costs here.")
 
 
 def _print_losses(console: Console, rows: dict[str, dict[str, Any]], measured: bool) -> None:

@@ -9,6 +9,7 @@ from .profile import ProfileFitter as ProfileFitter
 from .row_writer import RowWriter as RowWriter
 from .rows import RowFile as RowFile
 from .rows import open_rows as open_rows
+from .rows import read_rows as read_rows
 from .rug_reader import RugReader as RugReader
 from .rug_writer import RugWriter as RugWriter
 from .sketch import Sketch as Sketch

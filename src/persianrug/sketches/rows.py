@@ -13,6 +13,8 @@ from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
 
 from persianrug._support import checks
 from persianrug._support.files import untrusted
@@ -178,6 +180,43 @@ def open_rows(
     return RowFile(
         str(path), rows, n_sparse, opened.names, opened.read, pipe is not None, opened.row_names, opened.labels
     )
+
+
+def read_rows(path: str | os.PathLike[str]) -> NDArray[np.float64] | scipy.sparse.csr_array:
+    """All rows of a file of any kind that `open_rows` takes, at once, for a source to be fitted to.
+
+    Returns
+    -------
+    rows : float64 array (rows, features), or a csr_array of that shape
+
+    Raises
+    ------
+    ValueError
+        As `open_rows`, or if there are fewer than 4 rows, or numbers are beyond 1e30 or, but for 0, below 1e-30.
+    """
+    opened = open_rows(path)
+    if opened.rows < 4:
+        shape = opened.rows, opened.n_sparse
+        raise ValueError(f"data in {path} has shape {shape}; allowed: at least 4 rows and 2 features")
+    blocks: list[Any] = []
+    unpacked, size = 0, Path(path).stat().st_size
+    for block in opened.blocks():
+        parts = (block.data, block.indices, block.indptr) if hasattr(block, "tocsr") else (block,)
+        unpacked += sum(part.nbytes for part in parts)
+        with _reading(path, piped=False):
+            check_unpacked(unpacked, size)
+        blocks.append(block)
+    sparse = hasattr(blocks[0], "tocsr")
+    rows = scipy.sparse.vstack(blocks, format="csr") if sparse else np.concatenate(blocks)
+    rows = rows.astype(np.float64, copy=False)
+    entries = rows.data if sparse else rows
+    sizes = np.abs(entries[entries != 0])
+    if sizes.size and not (sizes.min() >= checks.SMALLEST and sizes.max() <= checks.LARGEST):
+        raise ValueError(
+            f"data in {path} holds sizes from {sizes.min():g} to {sizes.max():g}; "
+            f"allowed: 0, and from {checks.SMALLEST:g} to {checks.LARGEST:g}"
+        )
+    return rows
 
 
 def _reading(path: str | os.PathLike[str], piped: bool) -> Any:

@@ -9,7 +9,6 @@ from persianrug.sources.moments import FeatureMoments
 from persianrug.sources.normal import SparseGaussian, SparseHalfNormal, SparseTruncatedNormal
 from persianrug.sources.rates import zipf_rates
 from persianrug.sources.registry import SOURCES, from_recipe
-from persianrug.sources.rows import read_rows
 from persianrug.sources.second_moments import SecondMoments
 from persianrug.sources.sums import sum_of
 from persianrug.sources.uniform import SparseUniform
@@ -30,7 +29,6 @@ __all__ = [
     "SparseTruncatedNormal",
     "SparseUniform",
     "from_recipe",
-    "read_rows",
     "sum_of",
     "zipf_rates",
 ]

@@ -1,0 +1,100 @@
+"""Rows of data: one half is fitted, the other measures what the laws say."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+import persianrug as pr
+from tests.cli.helpers import of_json
+
+CELLS = Path(__file__).parents[2] / "examples" / "data" / "pbmc68k_reduced.npz"
+
+
+def test_solve_on_the_cells(run):
+    kinds = "linear,relu,topk,bayes,oamp"
+    result = run("solve", "--data", CELLS, "--ratio", 0.5, "--measure", "--json", "--decoders", kinds)
+    report = json.loads(result.stdout)
+    assert report["source"]["name"] == "empirical"
+    assert report["source"]["p"] == pytest.approx(0.326, abs=0.01)
+    assert (report["n_sparse"], report["n_dense"]) == (765, 382)
+    assert report["per_feature_source"] == "truncated-normal"
+    # Features are neither alike nor independent, and the laws miss; here by little.
+    for name, row in report["decoders"].items():
+        own = row["per_feature"]
+        if name == "oamp":
+            assert own["recovers"]
+            assert own["measured"] < 0.03
+            continue
+        assert row["measured"] == pytest.approx(row["predicted"], rel=0.05)
+        assert (own is None) == (name == "topk")
+        if own:
+            assert own["measured"] == pytest.approx(own["predicted"], rel=0.05)
+            assert own["measured"] < 0.65 * row["measured"]
+
+
+def test_solve_on_dense_rows(run, tmp_path):
+    rows = pr.SparseUniform(0.2).sample(300, 64, seed=0).numpy()
+    np.save(tmp_path / "rows.npy", rows)
+    options = ("--ratio", 0.5, "--measure", "--json", "--decoders", "linear,relu,bayes")
+    dense = json.loads(run("solve", "--data", "rows.npy", *options).stdout)
+    scipy.sparse.save_npz(tmp_path / "rows.npz", scipy.sparse.csr_array(rows))
+    sparse = json.loads(run("solve", "--data", "rows.npz", *options).stdout)
+    for row, other in zip(dense["decoders"].values(), sparse["decoders"].values(), strict=True):
+        assert row["measured"] == pytest.approx(other["measured"])
+        assert row["measured"] == pytest.approx(row["predicted"], abs=4 * row["stderr"] + 0.02 * row["predicted"])
+
+
+def test_data_with_an_offset_keeps_its_digits(run, tmp_path):
+    np.save(tmp_path / "rows.npy", 1e7 + np.random.default_rng(0).random((200, 8)))
+    rows = json.loads(
+        run("solve", "--data", "rows.npy", "--ratio", 0.5, "--measure", "--json", "--decoders", "linear").stdout
+    )["decoders"]
+    assert rows["linear"]["measured"] == pytest.approx(rows["linear"]["predicted"], rel=0.1)
+
+
+@pytest.fixture
+def smooth(tmp_path):
+    """Two factors, and a little of each feature alone."""
+    rng = np.random.default_rng(0)
+    rows = np.maximum(1 + rng.standard_normal((400, 2)) @ rng.standard_normal((2, 64)), 0)
+    rows += 0.1 * rng.random(rows.shape)
+    np.save(tmp_path / "rows.npy", rows)
+    return rows
+
+
+@pytest.mark.parametrize("channel", [(), ("--bits", 6), ("--noise", 0.05), ("--erasures", 0.2)])
+def test_features_that_go_together(channel, smooth, run):
+    options = ("--data", "rows.npy", "--ratio", 0.25, "--measure", "--json", "--decoders", "linear,lmmse,cvamp")
+    rows = of_json(run("solve", *options, *channel))["decoders"]
+    for name in ("lmmse", "cvamp"):
+        row = rows[name]
+        assert row["measured"] == pytest.approx(row["predicted"], rel=0.15, abs=4 * row["stderr"])
+        assert row["measured"] < 0.2 * rows["linear"]["per_feature"]["measured"]
+        assert row["factors"] in (8, 16)
+        assert row["per_feature"] is None
+
+
+def test_lmmse_is_in_the_table_and_cvamp_by_name(smooth, run):
+    said = run("solve", "--data", "rows.npy", "--ratio", 0.5).stdout
+    last = said.split("Features as they go together, predicted by rows held out of the half that was fitted:")[1]
+    assert "lmmse" in last
+    assert "cvamp" not in said
+    assert "go together" not in run("solve", "--data", "rows.npy", "--ratio", 0.5, "--decoders", "relu").stdout
+
+
+def test_few_rows_go_together_as_they_do(run, tmp_path):
+    np.save(tmp_path / "rows.npy", np.random.default_rng(0).random((4, 8)))
+    report = of_json(run("solve", "--data", "rows.npy", "--ratio", 0.5, "--json", "--decoders", "lmmse"))
+    assert report["decoders"]["lmmse"]["predicted"] > 0
+
+
+def test_files_of_every_kind(smooth, run, tmp_path):
+    np.savez_compressed(tmp_path / "rows.npz", x=smooth)
+    found = [
+        run("solve", "--data", f"rows.{kind}", "--ratio", 0.5, "--decoders", "linear,lmmse", "--json").stdout
+        for kind in ("npy", "npz")
+    ]
+    assert found[0] == found[1]
