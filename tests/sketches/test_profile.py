@@ -306,7 +306,7 @@ class TestNames:
         with pytest.raises(ValueError, match=r"a has 13 features; allowed: 12, as were fitted"):
             learned.check_names([*names, "more"], N + 1, "a")
         with pytest.raises(
-            ValueError, match=r"a has 2 features that were not fitted, the first is 'new'; allowed"
+            ValueError, match=r"a has 2 features other than those that were fitted, the first is 'new'; allowed"
         ):
             learned.check_names([*names[:-2], "new", "other"], N, "a")
         with pytest.raises(ValueError, match=r"a has its features in another order; allowed"):

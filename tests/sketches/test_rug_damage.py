@@ -314,7 +314,7 @@ class TestForged:
         with pytest.raises(ValueError, match=r"rug file .*allowed"):
             pr.RugReader.stream(io.BytesIO(content))
 
-    @pytest.mark.parametrize("change", [claims(version=3), claims(format="others"), claims(version="1")])
+    @pytest.mark.parametrize("change", [claims(version=4), claims(format="others"), claims(version="1")])
     def test_other_versions(self, good, tmp_path, change):
         header, _, _ = parts_of(good.read_bytes())
         (tmp_path / "a.rug").write_bytes(sealed(change(header)))

@@ -142,6 +142,7 @@ def inspect(
             "plan": reader.plan,
             "names": None if reader.names is None else len(reader.names),
             "row_names": reader.named,
+            "like": reader.like,
             "problem": reader.problem,
             "bytes": file.stat().st_size,
         }
@@ -167,11 +168,15 @@ def _print_inspected(file: Path, reader: RugReader, report: dict[str, Any]) -> N
     console.print(f"{sketch.rug}, digest {reader.digest[:16]}")
     covariance = sketch.covariance
     known = (
-        "" if covariance is None else f" with {covariance.rank} factors, {size_of(covariance.bytes)} of the file"
+        ""
+        if covariance is None
+        else f" with {covariance.rank} factors, {size_of(covariance.bytes)} of the file that has them"
     )
     console.print(
         f"read by {sketch.decoder}{known}, expected loss {expected_loss(reader.plan, sketch):.5g} per feature"
     )
+    if reader.like is not None:
+        console.print(f"its sketch is in {escape(reader.like)}, which must stay beside it")
     if reader.mixture.terms > 1:
         console.print(f"every row is a sum of {reader.mixture.terms} vectors")
     elif reader.mixture.words:

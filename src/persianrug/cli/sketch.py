@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from persianrug.sketches.plan import Plan
     from persianrug.sketches.profile import Profile
     from persianrug.sketches.rows import RowFile
-from persianrug.cli.pipes import PIPE, binary_stream, size_of
+    from persianrug.sketches.sketch import Sketch
+from persianrug.cli.pipes import PIPE, binary_stream, expected_loss, size_of
 
 _Data = Annotated[
     Path,
@@ -152,6 +153,12 @@ def compress(
         Path | None, typer.Option(help="A profile that fit wrote.", show_default="of the data, fitted first")
     ] = None,
     laws: Annotated[Path | None, typer.Option(hidden=True, help="What --profile was called.")] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            help="Codes as in this .rug file in the same folder, with which the new one shares its sketch."
+        ),
+    ] = None,
     ratio: options.OptionalRatio = None,
     target_loss: Annotated[
         float | None, typer.Option(help="Take the smallest code that loses no more per feature, instead.")
@@ -174,18 +181,25 @@ def compress(
         options.refuse({"--profile": profile}, "--laws", "which is what it was called")
         typer.echo("persianrug: --laws is now called --profile", err=True)
         profile = laws
-    size = _size(ratio, target_loss)
+    if like is not None:
+        given = {"--profile": profile, "--hold-out": hold_out, "--ratio": ratio, "--target-loss": target_loss,
+                 "--bits": bits, "--seed": seed or None}  # fmt: skip
+        given["--decoder"] = None if decoder == "auto" else decoder
+        options.refuse(given, "--like", "whose sketch it takes")
+    size = {} if like is not None else _size(ratio, target_loss)
     asked = _bits(bits)
 
     from persianrug._support import checks
-    from persianrug._support.files import check_writable, whole_file
+    from persianrug._support.files import check_writable
 
     checks.seed(seed)
     if profile is not None:
         options.refuse({"--hold-out": hold_out}, "--profile", "which has rows held out")
-    if data == PIPE and profile is None:
+    if data == PIPE and profile is None and like is None:
         raise ValueError("--profile is missing; allowed with standard input, which is read but once: one of fit")
     if out == PIPE:
+        if like is not None:
+            raise ValueError(f"--out is -; allowed with --like: a file in the folder of {like}")
         _refuse_terminal()
     else:
         _check_rug(out)
@@ -194,48 +208,91 @@ def compress(
     from persianrug.sketches.plan import make_plan
     from persianrug.sketches.profile import Profile
     from persianrug.sketches.rows import open_rows
-    from persianrug.sketches.rug_writer import RugWriter
 
     pipe = binary_stream(sys.stdin) if data == PIPE else None
     rows = open_rows("standard input" if data == PIPE else data, pipe, layer, _column(hold_out))
+    if like is not None:
+        _compress_like(like, rows, out, as_json)
+        return
     learned = _fit(rows, seed, hold_out or "auto")[0] if profile is None else Profile.load(profile)
     learned.check_names(rows.names, rows.n_sparse, f"data in {rows.path}")
     found, sketch = make_plan(learned, **size, bits=asked, decoder=decoder, seed=seed)
+    written = _write(rows, sketch, out, plan=found, names=rows.names or learned.names)
+    if out == PIPE:
+        return
+    report = {**found.recipe(), **written}
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, allow_nan=False))
+        return
+    console = make_console()
+    _say_written(console, report)
+    _say_plan(console, found, learned)
+
+
+def _compress_like(like: Path, rows: RowFile, out: Path, as_json: bool) -> None:
+    """Write rows as codes whose sketch is in another file."""
+    from persianrug.sketches.features import check_features
+    from persianrug.sketches.rug_reader import RugReader
+
+    if like.parent.resolve() != out.parent.resolve():
+        raise ValueError(f"--like is {like}; allowed: a file in the folder of {out}")
+    if like.resolve() == out.resolve():
+        raise ValueError(f"--like is {like}, which is --out, too; allowed: another file")
+    with RugReader(like) as reader:
+        sketch = reader.sketch
+        where = f"data in {rows.path}"
+        check_features(reader.names, sketch.rug.n_sparse, rows.names, rows.n_sparse, where, f"are in {like}")
+        written = _write(rows, sketch, out, like=reader)
+        report = {**(reader.plan or {}), **written, "like": reader.origin[0]}
+        expected = expected_loss(reader.plan, sketch)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, allow_nan=False))
+        return
+    console = make_console()
+    _say_written(console, report)
+    console.print(
+        f"read by {sketch.decoder}, expected loss {expected:.5g} per feature, with {escape(report['like'])}, "
+        "which holds the sketch of both and must stay beside it"
+    )
+
+
+def _write(rows: RowFile, sketch: Sketch, out: Path, **options: Any) -> dict[str, Any]:
+    """Write codes of rows, and say how much that is."""
+    from persianrug._support.files import whole_file
+    from persianrug.sketches.rug_writer import RugWriter
+
     target: AbstractContextManager[BinaryIO] = (
         nullcontext(binary_stream(sys.stdout)) if out == PIPE else whole_file(out)
     )
     with (
         target as file,
-        RugWriter(file, sketch, plan=found, names=rows.names or learned.names, named=rows.named) as writer,
+        RugWriter(file, sketch, named=rows.named, **options) as writer,
         progress_bar(1, "compressing") as bar,
     ):
         for block, names in zip(rows.blocks(), rows.blocks_of_names(), strict=True):
             writer.write(sketch.encode(block), names)
             bar(block.shape[0], rows.rows)
-    if out == PIPE:
-        return
-    dense = 4 * rows.rows * rows.n_sparse
-    report = {
-        **found.recipe(),
+    return {
+        "n_sparse": rows.n_sparse,
         "rows": rows.rows,
-        "bytes": out.stat().st_size,
-        "dense_bytes": dense,
+        "bytes": 0 if out == PIPE else out.stat().st_size,
+        "dense_bytes": 4 * rows.rows * rows.n_sparse,
         "out": str(out),
     }
-    if as_json:
-        typer.echo(json.dumps(report, indent=2, allow_nan=False))
-        return
-    console = make_console()
+
+
+def _say_written(console: Any, report: dict[str, Any]) -> None:
+    size, dense = report["bytes"], report["dense_bytes"]
     console.print(
-        f"{escape(str(out))}: {rows.rows} rows of {_features(learned)} in {size_of(report['bytes'])}, "
-        f"{report['bytes'] / dense:.1%} of {size_of(dense)} as 32-bit floats"
+        f"{escape(report['out'])}: {report['rows']} rows of {report['n_sparse']} features in {size_of(size)}, "
+        f"{size / dense:.1%} of {size_of(dense)} as 32-bit floats"
     )
-    _say_plan(console, found, learned)
 
 
 def _fit(rows: RowFile, seed: int, hold_out: str) -> tuple[Profile, HoldOut]:
     import numpy as np
 
+    from persianrug.sketches.features import check_features
     from persianrug.sketches.hold_out import KINDS, HoldOut
     from persianrug.sketches.profile import ProfileFitter
     from persianrug.sketches.rows import open_rows
@@ -247,8 +304,9 @@ def _fit(rows: RowFile, seed: int, hold_out: str) -> tuple[Profile, HoldOut]:
                 f"--hold-out is {hold_out!r}; allowed: {options.either(KINDS)}, column:NAME, or a file of rows"
             )
         others = open_rows(hold_out)
-        if others.n_sparse != rows.n_sparse or (others.names and rows.names and others.names != rows.names):
-            raise ValueError(f"--hold-out is {hold_out}, of other features; allowed: the features of {rows.path}")
+        check_features(
+            rows.names, rows.n_sparse, others.names, others.n_sparse, f"--hold-out {hold_out}", "are fitted"
+        )
     if rows.labels is not None and len(set(rows.labels)) < 2:
         raise ValueError(
             f"--hold-out is {hold_out!r}, which says the same of all rows; allowed: of two values or more"

@@ -39,6 +39,8 @@ _TOGETHER = 0.8
 _TRIED = {"oamp": 256, "cvamp": 256}
 # And numbers of factors on so many, by decoders of each kind.
 _KINDS_TRIED = {"lmmse": 256, "cvamp": 64}
+# Sizes are compared with each other to within this part.
+_COARSE = 0.03
 # Fewer rows are no sample.
 _FEW = 32
 # And fewer do not tell whether losses go with the energy.
@@ -337,41 +339,54 @@ class _Planner:
         return self.decoders if known < _TOGETHER * linear else tuple(n for n in self.decoders if n != slow)
 
     def smallest(self, target: float, many_bits: Iterable[Any]) -> tuple[int, Any, str]:
-        """Length, bits and decoder of the smallest code in bytes that meets the target."""
-        found: tuple[int, Any, str] | None = None
-        for bits in many_bits:
-            width = bits or _FLOAT_BITS
-            for name in reversed(self.decoders):
-                most = self.profile.n_sparse
-                if found is not None:
-                    # Another is of use only if it takes fewer bytes.
-                    most = min(most, (found[0] * (found[1] or _FLOAT_BITS) - 1) // width)
-                if most < 1 or name not in self._of_use(most, bits):
-                    continue
-                if self.expected(most, bits, name) <= target:
-                    found = self._search(target, bits, name, most), bits, name
+        """Length, bits and decoder of the smallest code in bytes that meets the target.
+
+        A slower decoder is taken if it saves as much as it must be better, and the slowest is tried but with bits
+        next to those that are best for the others.
+        """
+        many, slow = list(many_bits), _OF_COVARIANCE[-1]
+        fast = [(bits, name) for bits in many for name in self.decoders if name != slow]
+        found = self._smaller(target, fast, None)
+        if slow in self.decoders:
+            near = many if found is None else [bits for bits in many if abs((bits or 0) - (found[1] or 0)) <= 1]
+            found = self._smaller(target, [(bits, slow) for bits in near], found)
         if found is None:
             least = min(
-                self.expected(self.profile.n_sparse, bits, name) for bits in many_bits for name in self.decoders
+                self.expected(self.profile.n_sparse, bits, name) for bits in many for name in self.decoders
             )
             raise ValueError(
                 f"target_loss is {target:g}; allowed with these bits: at least {least:.3g}, "
                 "which as many numbers as features lose"
             )
         n_dense, bits, name = found
-        fast = self.best(n_dense, bits)
-        name = fast if self.expected(n_dense, bits, fast) <= target else name
+        n_dense = self._search(target, bits, name, n_dense, 0.0)
         # What was searched for on a part of the rows is to hold on all.
         while n_dense < self.profile.n_sparse and self.measured(n_dense, bits, name)[0] > target:
             n_dense += 1 + n_dense // 200
         return min(n_dense, self.profile.n_sparse), bits, name
 
-    def _search(self, target: float, bits: Any, decoder: str, high: int) -> int:
-        """The least n_dense that meets the target, which `high` does."""
+    def _smaller(
+        self, target: float, tries: Iterable[tuple[Any, str]], found: tuple[int, Any, str] | None
+    ) -> tuple[int, Any, str] | None:
+        """The smallest code of some bits and decoders, from fast to slow, that is smaller than what was found."""
+        for bits, name in tries:
+            width, most = bits or _FLOAT_BITS, self.profile.n_sparse
+            if found is not None:
+                least = found[0] * (found[1] or _FLOAT_BITS)
+                slower = self.decoders.index(name) > self.decoders.index(found[2])
+                most = min(most, math.floor((_BETTER * least if slower else least - 1) / width))
+            if most < 1 or name not in self._of_use(most, bits):
+                continue
+            if self.expected(most, bits, name) <= target:
+                found = self._search(target, bits, name, most, _COARSE), bits, name
+        return found
+
+    def _search(self, target: float, bits: Any, decoder: str, high: int, within: float) -> int:
+        """The least n_dense that meets the target, which `high` does, or one larger by less than a part."""
         low = 0
         ends: dict[int, float] = {high: self.expected(high, bits, decoder)}
         secant = True
-        while high - low > 1:
+        while high - low > max(1, within * high):
             # In logarithms the loss is smooth but for a threshold, which halving finds.
             middle = math.isqrt(max(low, 1) * high)
             if secant and low in ends and min(ends[low], ends[high]) > 0:

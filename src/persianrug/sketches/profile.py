@@ -30,6 +30,7 @@ from persianrug._support.sparse import by_rows
 from persianrug._support.threads import one_thread
 from persianrug.encoders.base import MOST_SPARSE
 from persianrug.sketches.codes import digest
+from persianrug.sketches.features import check_features
 from persianrug.sketches.kinds import fitted_source
 from persianrug.sketches.profile_parts import Kept, pack_kept, pack_rows, unpack_groups, unpack_kept, unpack_rows
 from persianrug.sketches.row_sample import RowSample, row_energies
@@ -211,16 +212,7 @@ class Profile(Parts):
 
     def check_names(self, names: Sequence[str] | None, n_sparse: int, where: str) -> None:
         """ValueError unless data elsewhere has the features that were fitted."""
-        if n_sparse != self.n_sparse:
-            raise ValueError(f"{where} has {n_sparse} features; allowed: {self.n_sparse}, as were fitted")
-        if names is not None and self.names is not None and tuple(names) != self.names:
-            unseen = sorted(set(names) - set(self.names))
-            if unseen:
-                raise ValueError(
-                    f"{where} has {len(unseen)} features that were not fitted, the first is {unseen[0]!r}; "
-                    "allowed: the features that were fitted"
-                )
-            raise ValueError(f"{where} has its features in another order; allowed: that in which they were fitted")
+        check_features(self.names, self.n_sparse, names, n_sparse, where, "were fitted")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to a .json file, whole or not at all; rows held out included.

@@ -23,8 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAGIC = b"\x89RUG\r\n\x1a\n"
-# The second version is that of files with names of rows; those without are of the first.
-FORMAT, VERSION, NAMED_VERSION = "persianrug codes", 1, 2
+# The second version is that of files with names of rows, the third that of files whose sketch is in another file.
+FORMAT, VERSION, NAMED_VERSION, LIKE_VERSION = "persianrug codes", 1, 2, 3
+# What these take from the header of the other file.
+SHARED = ("n_sparse", "n_dense", "dtype", "bits", "step", "centre", "mixture", "recipe", "digest", "names", "plan")
 LENGTH = struct.Struct("<Q")
 RECORD = struct.Struct("<4sIQ")
 NAMES = struct.Struct("<I")

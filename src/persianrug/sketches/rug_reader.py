@@ -23,6 +23,7 @@ from persianrug.sketches.rug_layout import (
     DONE,
     FORMAT,
     LENGTH,
+    LIKE_VERSION,
     MAGIC,
     MOST_CHUNK,
     MOST_HEADER,
@@ -31,6 +32,7 @@ from persianrug.sketches.rug_layout import (
     NAMES,
     RECORD,
     SEAL,
+    SHARED,
     VERSION,
     Layout,
     checksum,
@@ -62,6 +64,8 @@ class RugReader:
         Whether rows have names, too.
     plan : dict or None
         What was expected of the codes, as `Plan.recipe`.
+    like : str or None
+        The name of another file in the same folder, which holds the sketch.
     problem : str or None
         What is wrong with the file after the rows that can be read.
     cut_off : bool
@@ -72,6 +76,8 @@ class RugReader:
     ValueError
         If the file is missing, is none, is of another version, claims an impossible size or has a damaged header.
     """
+
+    _versions: tuple[int, ...] = (VERSION, NAMED_VERSION, LIKE_VERSION)
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         if not isinstance(path, str | os.PathLike):
@@ -123,17 +129,50 @@ class RugReader:
         try:
             header = json.loads(text)
             found = header.get("format"), header.get("version")
-            if found not in ((FORMAT, VERSION), (FORMAT, NAMED_VERSION)):
+            if found not in [(FORMAT, version) for version in self._versions]:
+                *most, last = self._versions
                 raise self._error(
                     f"has format {found[0]}, version {found[1]}",
-                    f"format {FORMAT}, version {VERSION} or {NAMED_VERSION}",
+                    f"format {FORMAT}, version {', '.join(map(str, most))} or {last}",
                 )
-            self.named = found[1] == NAMED_VERSION
+            self.like: str | None = None
+            if found[1] == LIKE_VERSION:
+                self.named = checks.flag("named", header["named"])
+                header = {**header, **self._shared(header["like"])}
+            else:
+                self.named = found[1] == NAMED_VERSION
+                self._header = header
             self._read_header(header)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             if str(error).startswith("rug file"):
                 raise
             raise self._error(f"has a header of no codes: {' '.join(str(error).split())}") from None
+
+    def _shared(self, like: dict[str, str]) -> dict[str, Any]:
+        """What the header of another file says, in the folder of this one."""
+        self.like = name = like["file"]
+        if Path(name).name != name or self._path == "-":
+            raise self._error(f"is read with {name!r}, which is beside it", "files, and names without folders")
+        try:
+            with _Origin(self.folder / name) as other:
+                if other._seal.hex() != like["seal"]:
+                    raise self._error(f"was written with another {name}", "the file that it was written with")
+                self._origin = other.origin
+        except ValueError as error:
+            if str(error).startswith(f"rug file {self._path} "):
+                raise
+            raise self._error(f"needs {name} beside it: {error}", "both files in one folder") from None
+        return {key: other._header[key] for key in SHARED}
+
+    @property
+    def folder(self) -> Path:
+        """Where the file is."""
+        return Path(self._path).parent.resolve()
+
+    @property
+    def origin(self) -> tuple[str, dict[str, Any], bytes]:
+        """The name of the file that holds the sketch, its header, and the checksum of that."""
+        return (Path(self._path).name, self._header, self._seal) if self.like is None else self._origin
 
     def _read_header(self, header: dict[str, Any]) -> None:
         self.sketch = Sketch.from_recipe(unpacked(header["recipe"]))
@@ -355,3 +394,9 @@ class RugReader:
 
     def _error(self, what: str, allowed: str = ALLOWED) -> ValueError:
         return ValueError(f"rug file {self._path} {what}; allowed: {allowed}")
+
+
+class _Origin(RugReader):
+    """A file whose sketch another file shares, and which has its own."""
+
+    _versions = (VERSION, NAMED_VERSION)

@@ -24,11 +24,13 @@ from persianrug.sketches.rug_layout import (
     DONE,
     FORMAT,
     LENGTH,
+    LIKE_VERSION,
     MAGIC,
     MOST_CHUNK,
     MOST_HEADER,
     NAMED_VERSION,
     RECORD,
+    SHARED,
     VERSION,
     Layout,
     checksum,
@@ -61,11 +63,15 @@ class RugWriter:
         Whether rows have names, too, which `write` is given with them.
     chunk_rows : int >= 1, optional
         Rows of a chunk; by default what makes a MiB.
+    like : RugReader, optional
+        Of a file whose sketch, plan and names of features are those of this one, too, which keeps the other's name
+        in their place: both are to be in one folder. A sketch with a covariance may be larger than the codes.
 
     Raises
     ------
     ValueError
-        If the path exists or its folder is missing, or a parameter is out of its range.
+        If the path exists or its folder is missing, a parameter is out of its range, or the file is of another
+        sketch, rounding or folder than the one that it is like.
     """
 
     def __init__(
@@ -79,6 +85,7 @@ class RugWriter:
         names: tuple[str, ...] | None = None,
         named: bool = False,
         chunk_rows: int | None = None,
+        like: RugReader | None = None,
     ) -> None:
         if not (isinstance(file, str | os.PathLike) or hasattr(file, "write")) or isinstance(file, io.TextIOBase):
             raise ValueError(f"file is a {type(file).__name__}; allowed: a path, or an open binary file")
@@ -125,6 +132,8 @@ class RugWriter:
             "names": None if names is None else list(names),
             "plan": None if plan is None else plan.recipe(),
         }
+        if like is not None:
+            header = _as_in(like, header, named=named)
         text = json.dumps(header).encode()
         if len(text) > MOST_HEADER:
             raise ValueError(f"the header takes {len(text)} bytes; allowed: up to {MOST_HEADER}")
@@ -134,8 +143,13 @@ class RugWriter:
         if isinstance(file, str | os.PathLike):
             if Path(file).exists():
                 raise ValueError(f"file {file} exists; allowed: a new file, or RugWriter.append")
-            if not Path(file).resolve().parent.is_dir():
-                raise ValueError(f"folder {Path(file).resolve().parent} is missing; allowed: an existing folder")
+            folder = Path(file).resolve().parent
+            if not folder.is_dir():
+                raise ValueError(f"folder {folder} is missing; allowed: an existing folder")
+            if like is not None and like.folder != folder:
+                raise ValueError(
+                    f"like is in {like.folder}; allowed: a file in the folder of {file}, which is {folder}"
+                )
             self._file: BinaryIO = Path(file).open("xb")  # noqa: SIM115
         else:
             self._file = file
@@ -258,3 +272,16 @@ class RugWriter:
         # At once, so that a process that dies leaves a whole record or a part of it, and nothing after that.
         self._file.write(content + checksum(self._seal, content))
         self._file.flush()
+
+
+def _as_in(like: RugReader, header: dict[str, Any], *, named: bool) -> dict[str, Any]:
+    """The header of a file whose sketch is in another."""
+    checks.instance("like", like, RugReader)
+    name, shared, seal = like.origin
+    # What was planned, and features are called, is said by the other file alone.
+    own = {key: header[key] for key in SHARED if key not in ("names", "plan")}
+    others = sorted(key for key, value in own.items() if shared[key] != value)
+    if others:
+        raise ValueError(f"like is {name}, of another {', '.join(others)}; allowed: a file of the same sketch")
+    rest = {key: value for key, value in header.items() if key not in SHARED}
+    return {**rest, "version": LIKE_VERSION, "named": named, "like": {"file": name, "seal": seal.hex()}}
