@@ -94,7 +94,11 @@ class Mixture:
 
 def digest(recipe: dict[str, Any]) -> str:
     """SHA-256 of a recipe, which tells rugs apart."""
-    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+    found = hashlib.sha256()
+    # Part by part: of profiles it has some hundred megabytes.
+    for part in json.JSONEncoder(sort_keys=True).iterencode(recipe):
+        found.update(part.encode())
+    return found.hexdigest()
 
 
 def places(rows: Any, count: int, where: str = "") -> NDArray[np.int64]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from persianrug import sources
 from persianrug._support import checks
 from persianrug._support.arrays import Parts, plain
-from persianrug._support.files import write_whole
+from persianrug._support.files import whole_file
 from persianrug._support.json import pack, unpack
 from persianrug._support.renamed import warn_renamed
 from persianrug._support.sparse import by_rows
@@ -161,7 +161,7 @@ class Profile(Parts):
         if not held.shape[0]:
             return None
         # Samples are small enough to be dense, and dense products many times as fast where few entries are 0.
-        one, two = held.toarray(), self.sample.toarray()
+        one, two = (part.astype(np.float64).toarray() for part in (held, self.sample))
         squares = (np.einsum("ij,ij->i", part, part) for part in (one, two))
         distances = np.add.outer(*squares) - 2 * one @ two.T
         nearest = distances.min(axis=1) / self.n_sparse
@@ -237,7 +237,10 @@ class Profile(Parts):
             "groups": pack(self.groups),
         }
         content["digest"] = digest(content)
-        write_whole(path, (json.dumps(content) + "\n").encode())
+        with whole_file(path) as file:
+            for part in json.JSONEncoder().iterencode(content):
+                file.write(part.encode())
+            file.write(b"\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Profile:

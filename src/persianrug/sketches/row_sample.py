@@ -19,7 +19,8 @@ class RowSample:
     def __init__(self, n_sparse: int, most: int) -> None:
         self.n_sparse, self.most = n_sparse, most
         self.keys = np.empty(0, dtype=np.uint64)
-        self.rows = scipy.sparse.csr_array((0, n_sparse))
+        # Of as many digits as the rows that come.
+        self.rows = scipy.sparse.csr_array((0, n_sparse), dtype=np.float32)
         self.groups: NDArray[np.int64] | None = None
 
     @classmethod
@@ -71,5 +72,6 @@ class RowSample:
 
 def row_energies(rows: Any, mean: Floats) -> Floats:
     """(x - mean)^2 per feature of each row of a sparse matrix, (rows,)."""
+    rows = rows.astype(np.float64, copy=False)
     squares = np.asarray(rows.multiply(rows).sum(axis=1)).ravel() - 2 * (rows @ mean)
     return (squares + mean @ mean) / rows.shape[1]
