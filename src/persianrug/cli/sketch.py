@@ -103,6 +103,7 @@ def fit(
         console.print(f"the rows that were fitted have a variance of {variance:.4g}: their amplitudes are others")
     if profile.unseen:
         console.print(f"{profile.unseen} of the features were never active: their distributions are guesses")
+    _say_broken(console, profile)
     _say_copies(console, profile)
 
 
@@ -377,6 +378,8 @@ def _described(profile: Profile) -> dict[str, Any]:
         "variance": float(np.mean(profile.source.variance)),
         "data_variance": profile.data_variance,
         "unseen": profile.unseen,
+        "broken": profile.broken,
+        "suspect": profile.suspect,
     }
 
 
@@ -389,6 +392,15 @@ def _held_words(profile: Profile) -> str:
         return f"{_held(profile)} held out"
     blocks = len(set(profile.groups.tolist()))
     return f"{_held(profile)} held out in {blocks} block{'s' if blocks > 1 else ''}"
+
+
+def _say_broken(console: Any, profile: Profile) -> None:
+    if profile.broken:
+        rows = "a row" if profile.broken == 1 else f"{profile.broken} rows"
+        console.print(f"{rows} with over 100 times the energy of any other left out of those held out: broken?")
+    if profile.suspect:
+        rows = "a row" if profile.suspect == 1 else f"{profile.suspect} rows"
+        console.print(f"{rows} with over 100 times the energy of any other among those that were fitted: broken?")
 
 
 def _say_copies(console: Any, profile: Profile) -> None:
@@ -436,4 +448,5 @@ def _say_plan(console: Any, plan: Plan, profile: Profile) -> None:
         )
     if plan.unseen:
         console.print(f"{plan.unseen} of the features were never active: their distributions are guesses")
+    _say_broken(console, profile)
     _say_copies(console, profile)

@@ -33,7 +33,7 @@ from persianrug.sketches.codes import digest
 from persianrug.sketches.features import check_features
 from persianrug.sketches.kinds import fitted_source
 from persianrug.sketches.profile_parts import Kept, pack_kept, pack_rows, unpack_groups, unpack_kept, unpack_rows
-from persianrug.sketches.row_sample import RowSample, row_energies
+from persianrug.sketches.row_sample import RowSample, outlying, row_energies
 from persianrug.sources import Covariance, FeatureMoments, SecondMoments, Source
 from persianrug.sources.covariance import grouped
 
@@ -88,6 +88,8 @@ class Profile(Parts):
         Of the features.
     kept : Kept, or None
         What merging needs; None in files that were written before profiles could be merged.
+    broken : int
+        Rows that are left out of those held out, since they have a hundred times the energy of any other.
     groups : array (k,) of int64, or None
         Of the rows held out, which were held out together, as blocks of rows that follow each other: rows of a
         group are not independent. None where each was drawn by itself.
@@ -103,6 +105,7 @@ class Profile(Parts):
     energy: float | None = None
     kept: Kept | None = field(default=None, repr=False)
     groups: NDArray[np.int64] | None = field(default=None, repr=False)
+    broken: int = 0
 
     def __add__(self, other: Profile) -> Profile:
         """The profile of the rows of both.
@@ -135,7 +138,8 @@ class Profile(Parts):
         moments = self.kept.moments + other.kept.moments
         one, two = self.kept.second, other.kept.second
         second = None if one is None or two is None else one + two
-        return _assembled(moments, second, held, sample, self.names if self.names is not None else other.names)
+        names = self.names if self.names is not None else other.names
+        return _assembled(moments, second, held, sample, names, self.broken + other.broken)
 
     @property
     def data_variance(self) -> float | None:
@@ -166,6 +170,11 @@ class Profile(Parts):
         distances = np.add.outer(*squares) - 2 * one @ two.T
         nearest = distances.min(axis=1) / self.n_sparse
         return float(np.mean(nearest < _NEAR * 2 * self.energy))
+
+    @property
+    def suspect(self) -> int:
+        """Rows of the sample, which were fitted, with a hundred times the energy of any other."""
+        return 0 if self.sample is None else int(outlying(row_energies(self.sample, self.source.mean)).sum())
 
     @property
     def most_factors(self) -> int:
@@ -235,6 +244,7 @@ class Profile(Parts):
             "sample": pack_rows(self.sample),
             "kept": pack_kept(self.kept),
             "groups": pack(self.groups),
+            "broken": self.broken,
         }
         content["digest"] = digest(content)
         with whole_file(path) as file:
@@ -294,6 +304,7 @@ class Profile(Parts):
                 None if content["energy"] is None else checks.not_negative("energy", content["energy"]),
                 unpack_kept(content.get("kept"), rows, source.n_sparse, held_out, sample),
                 unpack_groups(content.get("groups"), held_out),
+                checks.integer("broken", content.get("broken", 0), 0),
             )
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(
@@ -408,6 +419,7 @@ def _assembled(
     held: RowSample,
     others: RowSample,
     names: Sequence[str] | None,
+    broken: int = 0,
 ) -> Profile:
     """The profile of rows that may be held out, and of others: their moments and a sample of them."""
     order = np.argsort(held.keys, kind="stable")
@@ -419,15 +431,20 @@ def _assembled(
     count = count if count > 1 else 0
     # Rows of groups are not fitted, even where there are too many of them to be held out.
     places = order[count:] if not grouped else order[:0]
-    held_out, rest = held.rows[order[:count]], held.rows[places]
+    chosen, rest = order[:count], held.rows[places]
     if rest.shape[0]:
         moments = moments + FeatureMoments.of(rest)
         second = None if second is None else second + SecondMoments.of(rest)
+    # One broken row would be all that is lost of those held out.
+    energies = row_energies(held.rows[chosen], moments.mean)
+    wrong = outlying(energies) if moments.rows else np.zeros(count, dtype=bool)
+    chosen, broken = chosen[~wrong], broken + int(wrong.sum())
+    held_out, count = held.rows[chosen], len(chosen)
     # Those of the least keys, whatever the blocks that they came in.
     keys = np.concatenate([held.keys[places], others.keys])
     least = np.argsort(keys, kind="stable")[: _most(_COMPONENTS_FROM, held.n_sparse)]
     fitted = scipy.sparse.vstack([rest, others.rows], format="csr")[least]
-    groups = held.groups[order[:count]] if held.groups is not None and count else None
+    groups = held.groups[chosen] if held.groups is not None and count else None
     least_of_all = min(moments.least, float(held_out.data.min(initial=0.0)))
     source = fitted_source(moments, held_out if count else None, groups, least_of_all)
     return Profile(
@@ -439,8 +456,9 @@ def _assembled(
         None if names is None else tuple(names),
         fitted if fitted.shape[0] else None,
         (moments + FeatureMoments.of(held_out) if count else moments).energy(source.mean),
-        Kept(moments, second, held.keys[order[:count]], keys[least]),
+        Kept(moments, second, held.keys[chosen], keys[least]),
         groups,
+        broken,
     )
 
 

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Keys = NDArray[np.uint64]
 
+# Energies of rows that are broken: by so much beyond the next, and the median, and the part that may be.
+_GAP, _BEYOND, _FEW = 100.0, 1000.0, 0.02
+
 
 class RowSample:
     """The rows with the least keys of a stream: a sample that is drawn as it passes, whatever its blocks."""
@@ -75,3 +78,20 @@ def row_energies(rows: Any, mean: Floats) -> Floats:
     rows = rows.astype(np.float64, copy=False)
     squares = np.asarray(rows.multiply(rows).sum(axis=1)).ravel() - 2 * (rows @ mean)
     return (squares + mean @ mean) / rows.shape[1]
+
+
+def outlying(energies: Floats) -> NDArray[np.bool_]:
+    """Which rows have so much more energy than all others that they are none: a broken sensor, a wrong unit.
+
+    Above a gap: more than 100 times the largest energy below, and 1000 times the median. Of heavy tails there are
+    rows in between. Where they are more than one and 2% of the rows, they are data.
+    """
+    order = np.argsort(energies)
+    ascending = energies[order]
+    few = max(1, int(_FEW * len(energies)))
+    found = np.zeros(len(energies), dtype=bool)
+    for count in range(1, min(few, len(energies) - 2) + 1):
+        least, below = ascending[-count], ascending[-count - 1]
+        if least > _GAP * below and least > _BEYOND * np.median(energies):
+            found[order[-count:]] = True
+    return found
