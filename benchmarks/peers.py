@@ -2,8 +2,8 @@
 
     python -m benchmarks.peers
 
-Everything is fitted on one half of the rows and measured on the other. Sizes are bytes a row; what a method needs
-besides (components, projections, laws) is given apart, once for all rows.
+Everything is fitted on one half of the rows, or one recording, and measured on the other. Sizes are bytes a row;
+what a method needs besides (components, projections, laws) is given apart, once for all rows.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from sklearn.decomposition import PCA
 from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
 
 import persianrug as pr
+from persianrug.sketches import losses
+from persianrug.sketches.hold_out import HoldOut
 
 CELLS = Path(__file__).parents[1] / "examples" / "data" / "pbmc68k_reduced.npz"
 HEADINGS = (
@@ -125,6 +127,36 @@ def table(title: str, fitted: np.ndarray, rows: np.ndarray, ratio: float) -> Non
                   len(rows) / decoding, "no"))  # fmt: skip
 
 
+def by_ratio(title: str, fitted: np.ndarray, rows: np.ndarray, ratios: tuple[float, ...]) -> None:
+    """One line for each ratio: the decoder that `auto` takes at 8 bits, and what else could be done."""
+    variance, n = float(np.var(rows, axis=0).mean()), rows.shape[1]
+    held, fitter = HoldOut("auto", len(fitted)), pr.ProfileFitter(n)
+    fitter.add(fitted, held.groups(0, fitted))
+    profile = fitter.profile()
+    packed = [zstd(rows, 19, values) for values in ("float32", "8 bits")]
+    exact, coarse = (f"{size:.0f}, {loss / variance:.2g}" for size, loss, _, _ in packed)
+    for ratio in ratios:
+        plan, sketch = pr.make_plan(profile, ratio=ratio, bits=8)
+        lost = float(losses(sketch, rows).mean()) / variance
+        besides = 24 * n + (0 if sketch.covariance is None else sketch.covariance.bytes)
+        pca = PCA(min(plan.n_dense, len(fitted) - 1), random_state=0).fit(fitted)
+        projection = GaussianRandomProjection(plan.n_dense, random_state=0, compute_inverse_components=True).fit(
+            fitted
+        )
+        left = [
+            float(np.square(method.inverse_transform(method.transform(rows)) - rows).mean()) / variance
+            for method in (pca, projection)
+        ]
+        count = pca.n_components_
+        print(f"| {title} | {ratio:g} | {plan.decoder}: {plan.bytes_per_row}, {besides / 1e3:.0f}, {lost:.2g} "
+              f"| {4 * count}, {4e-3 * count * n:.0f}, {left[0]:.2g} | {4 * plan.n_dense}, {left[1]:.2g} "
+              f"| {exact} | {coarse} |")  # fmt: skip
+
+
+def frames(name: str) -> np.ndarray:
+    return np.asarray(pr.read_rows(CELLS.parent / f"{name}.npz"))
+
+
 def main() -> None:
     rows = scipy.sparse.load_npz(CELLS).toarray().astype(np.float32)
     order = np.random.default_rng(0).permutation(len(rows))
@@ -132,6 +164,22 @@ def main() -> None:
     source = pr.SparseUniform(pr.zipf_rates(4096, 0.01))
     drawn = source.sample(4096, 4096, seed=0).numpy()
     table("Independent features at Zipf-like rates", drawn[:2048], drawn[2048:], 0.1)
+    headings = (
+        "data",
+        "ratio",
+        "sketch at 8 bits",
+        "PCA",
+        "random projection",
+        "zstandard 19",
+        "zstandard 19, 8 bits",
+    )
+    print("\nBytes a row, kB besides and loss / variance:\n")
+    print("| " + " | ".join(headings) + " |\n|---|---|---|---|---|---|---|")
+    by_ratio("cells", rows[order[:350]], rows[order[350:]], (0.6, 0.5, 0.25))
+    sheet = [frames(f"mattress_{number}") for number in range(3)]
+    by_ratio("mattress, another recording", np.vstack(sheet[:2]), sheet[2], (0.5, 0.25, 0.125))
+    by_ratio("insoles, another recording", frames("insoles_0"), frames("insoles_1"), (0.5, 0.25, 0.125))
+    by_ratio("Zipf-like rates", drawn[:2048], drawn[2048:], (0.1, 0.05))
 
 
 if __name__ == "__main__":
