@@ -88,6 +88,13 @@ def test_devices_that_are_not_here(name, kind):
     PLACED[name](kind("cpu"))
 
 
+@pytest.mark.parametrize("device", [10**400, "x" * 10_000, "meta", 1.5, None])
+def test_devices_of_another_kind_are_short_lines(device):
+    with pytest.raises(ValueError, match=r"^device is .*; allowed here: cpu") as caught:
+        MODEL.measure(SOURCE, samples=4, device=device)
+    assert len(str(caught.value)) < 200
+
+
 def test_devices_that_are_none():
     for device in ("nowhere", "cpu:x", 0.5, [1]):
         with pytest.raises(ValueError, match=re.escape(f"device is {device!r}; allowed here: cpu")):

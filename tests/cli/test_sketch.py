@@ -85,6 +85,15 @@ class TestCommands:
             assert reader.plan["loss"] == report["loss"]
             assert np.allclose(np.asarray(reader[:]), np.asarray(reader.sketch.encode(made.y)), atol=1e-5)
 
+    @pytest.mark.parametrize("decoder", ["lmmse", "cvamp"])
+    def test_codes_of_an_unknown_covariance(self, decoder, here, command):
+        said = refused(command("decompress", "y.rug", "--out", "back.npz", "--decoder", decoder))
+        assert (
+            f"--decoder is {decoder}; allowed of y.rug, which does not know how features go together: linear"
+            in said
+        )
+        assert not (here / "back.npz").exists()
+
     def test_inspect(self, here, run, command):
         report = of_json(run("inspect", "y.rug", "--json"))
         assert (report["rows"], report["n_sparse"], report["n_dense"], report["bits"]) == (ROWS, N, 128, 8)

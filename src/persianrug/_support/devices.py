@@ -15,7 +15,7 @@ def known_device(value: torch.device | str) -> torch.device:
         if found.type not in ("cpu", "cuda"):
             raise RuntimeError
         torch.empty(1, device=found)
-    except (RuntimeError, AssertionError, TypeError):
+    except (RuntimeError, AssertionError, TypeError, ValueError, OverflowError):
         available = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         said = checks.shown(str(value) if isinstance(value, torch.device) else value)
         raise ValueError(f"device is {said}; allowed here: {', '.join(available)}") from None

@@ -60,12 +60,21 @@ def decompress(
 
     import numpy as np
 
+    from persianrug.decoders import DECODERS, LMMSE
     from persianrug.sketches.row_writer import RowWriter
     from persianrug.sketches.rug_reader import RugReader
 
     opened = RugReader.stream(binary_stream(sys.stdin)) if file == PIPE else RugReader(file)
     with opened as reader:
-        sketch = reader.sketch if decoder is None else replace(reader.sketch, decoder=decoder)
+        sketch = reader.sketch
+        if decoder is not None:
+            sketch = replace(sketch, decoder=decoder)
+            if issubclass(DECODERS[decoder], LMMSE) and sketch.covariance is None:
+                others = [name for name in options.SKETCH_DECODERS[1:] if not issubclass(DECODERS[name], LMMSE)]
+                raise ValueError(
+                    f"--decoder is {decoder}; allowed of {file}, which does not know how features go together: "
+                    f"{options.either(others)}"
+                )
         if reader.problem is not None and not partial:
             raise ValueError(f"rug file {file} is damaged: {reader.problem}; allowed: whole files, or --partial")
         expected = expected_loss(reader.plan, sketch)

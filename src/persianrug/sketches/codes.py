@@ -135,7 +135,7 @@ def places(rows: Any, count: int, where: str = "") -> NDArray[np.int64]:
         # Of any size.
         found = np.asarray(rows, dtype=object)
     elif found.ndim > 1 or found.dtype.kind not in "iu":
-        given = repr(rows) if found.ndim == 0 else f"an array of {found.dtype} of shape {found.shape}"
+        given = checks.shown(rows) if found.ndim == 0 else f"an array of {found.dtype} of shape {found.shape}"
         raise ValueError(f"rows is {given}; allowed: {allowed}")
     found = found.reshape(-1)
     for row in (found.min(), found.max()):
@@ -181,6 +181,7 @@ class Codes:
         if self.bits is not None:
             object.__setattr__(self, "bits", checks.integer("bits", self.bits, 1, MOST_BITS))
         tensor = as_tensor("values", self.values, self.encoder.n_dense)
+        checks.real("values", tensor)
         if tensor.ndim != 2:
             raise ValueError(
                 f"values has shape {tuple(tensor.shape)}; allowed: two axes, (rows, {self.encoder.n_dense})"
@@ -237,20 +238,19 @@ class Codes:
         return replace(self, values=self.values[chosen])
 
     def __add__(self, other: Codes) -> Codes:
-        if not isinstance(other, Codes):
-            return NotImplemented
-        self._check_same(other)
+        self._check_same(checks.instance("other", other, Codes))
         return Codes(self.values + other.values, self.encoder, self.mixture + other.mixture)
 
     def __neg__(self) -> Codes:
         return self * -1.0
 
     def __sub__(self, other: Codes) -> Codes:
-        return self + -other if isinstance(other, Codes) else NotImplemented
+        return self + -checks.instance("other", other, Codes)
+
+    # Of arrays, and of the 0 that Python's sum begins with: codes add up to codes, and have a sum of their own.
+    __radd__ = __rsub__ = __add__
 
     def __mul__(self, factor: float) -> Codes:
-        if isinstance(factor, Codes):
-            return NotImplemented
         number = checks.finite("factor", factor, "a finite number other than 0")
         if number == 0:
             raise ValueError(f"factor is {factor}; allowed: a finite number other than 0")
