@@ -121,8 +121,8 @@ class TestDamage:
         ("change", "word"),
         [
             (
-                lambda header: header.update(version=3),
-                "version 3; allowed: format persianrug codes, version 1 or 2",
+                lambda header: header.update(version=4),
+                "version 4; allowed: format persianrug codes, version 1, 2 or 3",
             ),
             (lambda header: header.update(format="other"), "has format other"),
             (lambda header: header.update(n_sparse=10**12), "allowed"),

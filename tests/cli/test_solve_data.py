@@ -98,3 +98,21 @@ def test_files_of_every_kind(smooth, run, tmp_path):
         for kind in ("npy", "npz")
     ]
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("size", [1e-29, 1e-10, 1e17, 1e29])
+def test_rows_of_every_size(size, run, tmp_path):
+    """Covariances are kept in single precision, which holds squares up to 1e38."""
+    x = np.random.default_rng(0).random((60, 20))
+    np.save(tmp_path / "rows.npy", size * np.where(x > 0.3, x, 0))
+    options = ("--data", "rows.npy", "--ratio", 0.5, "--json")
+    rows = of_json(run("solve", *options))["decoders"]
+    assert ("lmmse" in rows) == (size < 1e18)
+    if size < 1e18:
+        assert rows["lmmse"]["predicted"] < size**2
+    else:
+        said = run("solve", *options, "--decoders", "lmmse").stderr
+        assert "rows has a mean square of" in said
+        assert "allowed with a covariance: up to 1e+37" in said
+    of_json(run("fit", "rows.npy", "--out", "p.json", "--json"))
+    assert of_json(run("plan", "p.json", "--ratio", 0.5, "--json"))["loss"] < size**2

@@ -134,6 +134,24 @@ def test_features_without_any_variance_of_their_own():
     assert model(torch.from_numpy(covariance.sample(5))).isfinite().all()
 
 
+def test_features_that_hardly_vary_are_no_zeros():
+    """A constant is taken for one that is never 0, however sure its variance makes the other side of the scale."""
+    rng = np.random.default_rng(0)
+    rows = np.maximum(rng.standard_normal((60, 20)) - 0.5, 0)
+    rows[:, ::2] = 2.0
+    fitted = SecondMoments.of(rows).covariance(8)
+    source, rug = pr.SparseTruncatedNormal.fit(rows), pr.Rug(20, 10)
+    lost = {
+        kind.name: pr.Autoencoder(rug, kind(fitted)).tune(source).measure(rows, dtype=torch.float64).loss
+        for kind in (pr.CVAMP, pr.LMMSE)
+    }
+    assert lost["cvamp"] < 1.05 * lost["lmmse"]
+    constant = np.ones((50, 8))
+    source, known = pr.SparseTruncatedNormal.fit(constant), SecondMoments.of(constant).covariance(8)
+    model = pr.Autoencoder(pr.Rug(8, 4), pr.CVAMP(known)).tune(source)
+    assert model.measure(constant, dtype=torch.float64).loss < 1e-9
+
+
 def test_sums_of_codes_are_read(fitted):
     covariance, source = fitted
     sketch = pr.Sketch(source, pr.Rug(N, 128, seed=0), decoder="cvamp", covariance=covariance)

@@ -53,7 +53,8 @@ def test_the_law_is_that_of_vectors_with_one_active_feature(source, decoder, p):
         pytest.skip("see below")
     features = SOURCES[source](p)
     model = tuned(features, decoder)
-    loss, stderr = measured(model, features)
+    # Of heavy tails few vectors say little, and their standard error too little.
+    loss, stderr = measured(model, features, 32_000 if source == "lognormal" else 4000)
     # Where fewer than one feature is active the law is an approximation.
     assert model.law(features) == pytest.approx(loss, rel=0.03, abs=3 * stderr)
 

@@ -454,7 +454,7 @@ def test_whole_files_that_hold_no_network_are_refused(tmp_path):
     [
         ({"n_dense": 33}, "n_dense is 33; allowed: an integer from 1 to 32"),
         ({"n_sparse": 1}, "n_sparse is 1;"),
-        ({"source": 0.1}, "source is a float; allowed: a Source"),
+        ({"source": 0.1}, "source is 0.1; allowed: a Source"),
         ({"source": pr.SparseUniform([0.1] * 32)}, "features that differ"),
         ({"seed": -1}, "seed is -1;"),
         ({"method": "magic"}, "method is 'magic'; allowed: sampled, closure"),

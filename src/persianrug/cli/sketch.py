@@ -100,7 +100,9 @@ def fit(
     )
     variance = profile.data_variance
     if variance is not None and abs(report["variance"] - variance) > _VARIES * variance:
-        console.print(f"the rows that were fitted have a variance of {variance:.4g}: their amplitudes are others")
+        console.print(
+            f"the rows that were fitted have a variance of {variance:.4g}: fitted amplitudes do not quite meet it"
+        )
     if profile.unseen:
         console.print(f"{profile.unseen} of the features were never active: their distributions are guesses")
     _say_broken(console, profile)
@@ -425,7 +427,9 @@ def _say_plan(console: Any, plan: Plan, profile: Profile) -> None:
         f"read by {plan.decoder}" + ("" if plan.rank is None else f" with {plan.rank} factors")
     )
     console.print(f"loss per feature, of a variance of {plan.variance:.5g}:")
-    which = "were interference Gaussian" if plan.rank is None else "of rows as those held out"
+    which = "were interference Gaussian"
+    if plan.rank is not None:
+        which = "of features of this covariance" if plan.held_out is None else "of rows as those held out"
     console.print(f"  {plan.law:.5g} predicted, {which}")
     if plan.held_out is None or plan.stderr is None:
         console.print("  there were too few rows to hold some out and see how far that is off")

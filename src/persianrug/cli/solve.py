@@ -317,9 +317,12 @@ def _without(row: dict[str, Any], key: str) -> dict[str, Any]:
 
 def _decoders(names: str | None, source: Source, on_data: bool) -> dict[str, type[Decoder]]:
     """The decoders asked for, or all of use to the source."""
+    import numpy as np
+
     from persianrug._support import checks
     from persianrug.decoders import DECODERS, LMMSE, ReLU
     from persianrug.knots import LEAST_RATE
+    from persianrug.sources.second_moments import MOST_VARIANCE
 
     kinds: dict[str, type[Decoder]] = {**DECODERS, options.KNOT: ReLU}
     # Last comes what leaves the single feature behind.
@@ -335,8 +338,9 @@ def _decoders(names: str | None, source: Source, on_data: bool) -> dict[str, typ
     left_out = {name for name, kind in kinds.items() if kind.one_sided} if source.signed else {"soft"}
     left_out |= set() if knottable else {options.KNOT}
     # Where features are independent there is nothing for them to know, and the second takes long.
+    smooth = on_data and float(np.max(source.variance + np.square(source.mean))) < MOST_VARIANCE
     left_out |= {
-        name for name, kind in kinds.items() if issubclass(kind, LMMSE) and not (on_data and kind is LMMSE)
+        name for name, kind in kinds.items() if issubclass(kind, LMMSE) and not (smooth and kind is LMMSE)
     }
     if source.n_sparse is not None and not on_data:
         # It has no law there; of data it has one for features taken as alike.

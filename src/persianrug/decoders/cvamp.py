@@ -46,6 +46,8 @@ _LEAST_OWN = 1e-9
 _NOTHING = 1e-9
 # A precision is at least this part of another, from which it is told by a difference.
 _LEAST_SHARE = 1e-6
+# Features of means so many deviations from 0 are taken to be never 0.
+_NEVER = 6.0
 # Variances are at least so much, in units of what a feature has alone.
 _LEAST_VARIANCE = 1e-12
 # Rows, or numbers in them, that the law is the mean of, at least.
@@ -281,4 +283,6 @@ def _log_off(source: Source, covariance: Covariance, *, positive: bool) -> Tenso
     t = covariance.mean / deviation
     log_density = -0.5 * t**2 - LOG_SQRT_2PI - np.log(deviation)
     odds = np.log(np.maximum(1 - p, np.finfo(float).tiny)) - np.log(p)
+    # By its variance it is 0 in fewer than 1 / (1 + t^2) of all rows, and here, if ever, too rarely to be told.
+    odds = np.where(np.abs(t) > _NEVER, -np.inf, odds)
     return torch.from_numpy(odds - log_density + (log_ndtr(t) if positive else 0.0))

@@ -19,13 +19,15 @@ def check_features(
     which : str
         What was done to the known features: "were fitted".
     """
-    if n_sparse != n_known:
-        raise ValueError(f"{where} has {n_sparse} features; allowed: {n_known}, as {which}")
     if names is not None and known is not None and tuple(names) != tuple(known):
         unseen = sorted(set(names) - set(known))
         if unseen:
+            some = "a feature" if len(unseen) == 1 else f"{len(unseen)} features"
             raise ValueError(
-                f"{where} has {len(unseen)} features other than those that {which}, the first is {unseen[0]!r}; "
+                f"{where} has {some} other than those that {which}, the first is {unseen[0]!r}; "
                 f"allowed: the features that {which}"
             )
-        raise ValueError(f"{where} has its features in another order; allowed: that in which they {which}")
+        if n_sparse == n_known:
+            raise ValueError(f"{where} has its features in another order; allowed: that in which they {which}")
+    if n_sparse != n_known:
+        raise ValueError(f"{where} has {n_sparse} features; allowed: {n_known}, as {which}")

@@ -32,6 +32,8 @@ _ROWS = 1024
 _LEAST_LEFT = 1e-2
 # Eigenvalues below this part of the largest are rounding errors.
 _ROUNDING = 1e-12
+# The largest variance that single precision holds.
+MOST_VARIANCE = 1e37
 # The least number of single precision that has all its digits.
 _TINY = float(np.finfo(np.float32).tiny)
 
@@ -90,8 +92,12 @@ class SecondMoments(Parts):
 
     @property
     def most_factors(self) -> int:
-        """As many as there can be."""
-        return int(min(self.products.shape[1], max(self.rows - 1, 0)))
+        """As many as there can be, and none where variances are beyond what files of codes hold."""
+        return 0 if self._beyond else int(min(self.products.shape[1], max(self.rows - 1, 0)))
+
+    @property
+    def _beyond(self) -> bool:
+        return bool(self.squares.max(initial=0.0) > MOST_VARIANCE * max(self.rows, 1))
 
     @one_thread()
     def covariance(self, rank: int) -> Covariance:
@@ -100,11 +106,16 @@ class SecondMoments(Parts):
         Raises
         ------
         ValueError
-            If there were no rows, or the rank is negative.
+            If there were no rows, features have a mean square beyond 1e37, or the rank is negative.
         """
         rank = checks.integer("rank", rank, 0)
         if not self.rows:
             raise ValueError("rows is empty; allowed: at least one row")
+        if self._beyond:
+            most = float(self.squares.max()) / self.rows
+            raise ValueError(
+                f"rows has a mean square of {most:.3g}; allowed with a covariance: up to {MOST_VARIANCE:g}"
+            )
         mean = self.sums / self.rows
         variance = np.maximum(self.squares / self.rows - mean**2, 0.0)
         factors = self._factors[: min(rank, self.most_factors)]
