@@ -417,8 +417,9 @@ def _print_table(
         own = row.get("per_feature") or row
         if "recovery_threshold" in own:
             console.print(f"{name}: {_recovery(own, solver)}")
-    if data is not None and measured:
-        rest = "The other laws" if any("factors" in row for row in rows.values()) else "The laws"
+    independent = ["factors" not in row for row in rows.values()]
+    if data is not None and measured and any(independent):
+        rest = "The laws" if all(independent) else "The other laws"
         console.print(f"{rest} take features to be independent; 'off by' shows what that costs here.")
 
 
