@@ -102,3 +102,16 @@ def test_other_errors_that_python_drops_are_said(monkeypatch):
         faulty = Faulty()
         del faulty
     assert said == [ZeroDivisionError]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("make", [_in_destructor, _in_callback])
+def test_none_comes_after_the_end(number, make, capsys):
+    """The first ended the command already, and one raised again would end it in another way."""
+    with interrupts.Terminations() as terminations:
+        owned, _ = make(number)
+        owned.clear()
+        terminations.end()
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(10 * interrupts._LATER)
+    assert capsys.readouterr().err == ""

@@ -71,6 +71,8 @@ class Terminations:
         self._replaced: list[int] = []
         self._came = 0.0
         self._unraisable = sys.unraisablehook
+        self._again: threading.Timer | None = None
+        self._ended = False
 
     def __enter__(self) -> Terminations:
         self._unraisable, sys.unraisablehook = sys.unraisablehook, self._lost
@@ -87,7 +89,15 @@ class Terminations:
         for number in self._replaced:
             signal.signal(number, signal.SIG_DFL)
 
+    def end(self) -> None:
+        """Let nothing more come, once there is nothing left to clean up: one raised again would be one too many."""
+        self._ended = True
+        if self._again is not None:
+            self._again.cancel()
+
     def _terminate(self, number: int, frame: object) -> None:
+        if self._ended:
+            return
         now = time.monotonic()
         if self.signal is not None and now - self._came < _AGAIN:
             # It would only break into the cleaning up.
@@ -100,9 +110,9 @@ class Terminations:
     def _lost(self, dropped: sys.UnraisableHookArgs) -> None:
         if not issubclass(dropped.exc_type, KeyboardInterrupt):
             self._unraisable(dropped)
-        elif _handler is _raise:
+        elif _handler is _raise and not self._ended:
             # Other handlers take note of what they raise.
             self._came = -_AGAIN
-            again = threading.Timer(_LATER, _thread.interrupt_main, (self.signal or signal.SIGINT,))
-            again.daemon = True
-            again.start()
+            self._again = threading.Timer(_LATER, _thread.interrupt_main, (self.signal or signal.SIGINT,))
+            self._again.daemon = True
+            self._again.start()

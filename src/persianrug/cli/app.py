@@ -66,7 +66,12 @@ def _options(
 def main() -> None:
     """Run the command line: a user's mistake is one line on stderr and exit code 2, never a traceback."""
     with Terminations() as terminations:
-        code = _run()
+        try:
+            code = _run()
+        except KeyboardInterrupt:
+            # Raised again, while the first ended it.
+            code = _INTERRUPTED
+        terminations.end()
         if code == _INTERRUPTED:
             if terminations.signal is not None:
                 code = 128 + terminations.signal
