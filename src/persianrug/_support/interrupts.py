@@ -90,7 +90,7 @@ class Terminations:
             signal.signal(number, signal.SIG_DFL)
 
     def end(self) -> None:
-        """Let nothing more come, once there is nothing left to clean up: one raised again would be one too many."""
+        """Let nothing more come, once nothing is left to clean up: one raised again would be one too many."""
         self._ended = True
         if self._again is not None:
             self._again.cancel()
