@@ -74,8 +74,12 @@ def energy(source: Source, inverse_participation: float) -> Energy:
     drawn = _draw(source)
     mean, variance, _ = drawn.cumulants()
     # The fourth cumulant of a feature, on average: that W_ij^4 goes with it is left out.
-    own = _mixture_cumulants(np.asarray(source.p), _cumulants(_active_energy(source)), np.square(source.mean))
-    fourth = float(np.mean(own[1] - 2 * own[0] ** 2))
+    p, active, off = np.asarray(source.p), _cumulants(_active_energy(source)), np.square(source.mean)
+    own = _mixture_cumulants(p, active, off)
+    # With each of those that are active together a feature adds 3 W_ij^2 W_ik^2 Cov(x_j^2, x_k^2), on average as
+    # much as W_ij^4 times that covariance.
+    others = (source.together - 1) * p * (1 - p) * (active[0] - off) ** 2
+    fourth = float(np.mean(own[1] - 2 * own[0] ** 2 + others))
     # Of a source with lighter tails than a Gaussian's, interference has the fluctuations of a Gaussian or less.
     if fourth * _MOST_COPIES * inverse_participation <= 3 * variance:
         return Energy(np.array([mean]), np.ones(1), np.ones(1))
@@ -113,7 +117,8 @@ def vector_energy(source: Source, n_sparse: int) -> Energy:
     drawn = _draw(source)
     if source.n_sparse is not None:
         return Energy(np.array([drawn.cumulants()[0]]), np.ones(1), np.ones(1))
-    counts, chances = _counts(n_sparse, source.p, _FEW_NODES)
+    counts, chances = _counts(n_sparse // source.together, source.p, _FEW_NODES)
+    counts = counts * source.together
     x, w = drawn.active
     nodes = (counts * float(w @ x) + (n_sparse - counts) * drawn.off) / n_sparse
     return Energy(nodes, chances / chances.sum(), counts / (n_sparse * source.p))

@@ -4,6 +4,7 @@ from persianrug.sources.atoms import Empirical, SparseConstant
 from persianrug.sources.base import Each, Source
 from persianrug.sources.covariance import Covariance
 from persianrug.sources.exponential import SparseExponential
+from persianrug.sources.groups import Groups
 from persianrug.sources.lognormal import SparseLogNormal
 from persianrug.sources.moments import FeatureMoments
 from persianrug.sources.normal import SparseGaussian, SparseHalfNormal, SparseTruncatedNormal
@@ -19,6 +20,7 @@ __all__ = [
     "Each",
     "Empirical",
     "FeatureMoments",
+    "Groups",
     "SecondMoments",
     "Source",
     "SparseConstant",

@@ -151,6 +151,11 @@ class Source(Parts, ABC):
         shape = np.broadcast_shapes(*(np.shape(getattr(self, name)) for name in self._each()))
         return shape[0] if shape else None
 
+    @property
+    def together(self) -> int:
+        """How many features are active or off together: 1, unless they come in groups."""
+        return 1
+
     def _each(self) -> list[str]:
         """Names of the parameters that may differ between features."""
         return [part.name for part in fields(self)]
@@ -313,15 +318,20 @@ class Source(Parts, ABC):
             device = seed.device
         generator = None if seed is None else generator_on(device or "cpu", seed)
         out = torch.empty(batch, n_sparse, dtype=dtype, device=device)
+        self._fill(out, generator)
+        return out
+
+    def _fill(self, out: Tensor, generator: torch.Generator | None) -> None:
+        """Draw vectors (batch, n_sparse) into `out`."""
         if self.n_sparse is None and self.p < _DENSE_FROM:
             places = bernoulli_places(out.numel(), self.p, generator, out.device)
             out.zero_().view(-1)[places] = self._draw(places.shape, generator, out)
-            return out
+            return
         # Draws of float32 are multiples of 6e-8, too coarse for features that are hardly ever active.
         fine = torch.float32 if np.min(self.p) >= _COARSE else torch.float64
-        p = torch.tensor(self.p, dtype=torch.float64, device=device).to(fine)
-        active = torch.rand(out.shape, generator=generator, dtype=fine, device=device) < p
-        return torch.mul(self._draw(out.shape, generator, out), active, out=out)
+        p = torch.tensor(self.p, dtype=torch.float64, device=out.device).to(fine)
+        active = torch.rand(out.shape, generator=generator, dtype=fine, device=out.device) < p
+        torch.mul(self._draw(out.shape, generator, out), active, out=out)
 
     def posterior(self, y: Array, sigma: float | Tensor) -> tuple[Array, Array]:
         """Mean and variance of x given y = x + sigma z.

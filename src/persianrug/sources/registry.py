@@ -8,6 +8,7 @@ from persianrug._support import checks
 from persianrug.sources.atoms import Empirical, SparseConstant
 from persianrug.sources.base import Source
 from persianrug.sources.exponential import SparseExponential
+from persianrug.sources.groups import Groups
 from persianrug.sources.lognormal import SparseLogNormal
 from persianrug.sources.normal import SparseGaussian, SparseHalfNormal, SparseTruncatedNormal
 from persianrug.sources.scaled import Scaled
@@ -36,9 +37,11 @@ def from_recipe(recipe: dict[str, Any]) -> Source:
     ValueError
         If the recipe names no source known here, or its parameters are not what that one takes.
     """
-    kinds: dict[str, Any] = {**SOURCES, Empirical.name: Empirical}
+    kinds: dict[str, Any] = {**SOURCES, Empirical.name: Empirical, Groups.name: Groups}
     name = checks.one_of("source", recipe.get("name", ""), kinds)
     parameters = {key: value for key, value in recipe.items() if key != "name"}
+    if isinstance(parameters.get("members"), dict):
+        parameters["members"] = from_recipe(parameters["members"])
     try:
         source: Source = kinds[name](**parameters)
     except TypeError:
