@@ -9,7 +9,7 @@ decoders work with.
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -123,13 +123,9 @@ class SignedHadamard:
         """The transpose, (n,), of `forward` applied to z (k,); see `Rows.adjoint` and `rows`."""
         return self.rows(entries).adjoint(z)
 
-    @cached_property
-    def _signs_of(self) -> dict[np.dtype[Any], NDArray[Any]]:
-        return {dtype: self.signs.astype(dtype) for dtype in _FLOATS}
-
 
 class Rows:
-    """Entries of the orthonormal transform of a `SignedHadamard`: A (k, n) with A A' = I where nothing is padded.
+    """Entries of the orthonormal transform of a `SignedHadamard`: A (k, n), of orthonormal rows where nothing is padded.
 
     Attributes
     ----------
@@ -142,6 +138,7 @@ class Rows:
     def __init__(self, transform: SignedHadamard, entries: NDArray[np.int64]) -> None:
         self.transform, self.entries = transform, entries
         self.places = transform.order[entries]
+        self._signs = {dtype: transform.signs.astype(dtype) for dtype in _FLOATS}
 
     def __repr__(self) -> str:
         return f"Rows of {self.transform}, k={len(self.entries)}"
@@ -158,17 +155,14 @@ class Rows:
         ValueError
             If x has another dtype or shape.
         """
-        transform = self.transform
-        _check("x", x, transform.n)
-        if kernels is None:
-            room = np.zeros(transform.size, dtype=x.dtype)
-            np.multiply(x, transform._signs_of[x.dtype], out=room[: transform.n])
-            transform_(room, transform.base)
-            return room[self.places] * x.dtype.type(transform.size**-0.5)
-        out = np.empty(len(self.places), dtype=x.dtype)
-        room = np.empty((2, transform.size), dtype=x.dtype)
-        kernels.forward(x, transform._signs_of[x.dtype], self.places, transform.base, room, out)
-        return out
+        _check("x", x, self.transform.n)
+        y = np.empty(self.transform.size, dtype=x.dtype)
+        np.multiply(x, self._signs[x.dtype], out=y[: x.size])
+        y[x.size :] = 0
+        transform_(y, self.transform.base)
+        z = y.take(self.places)
+        z *= z.dtype.type(y.size**-0.5)
+        return z
 
     def adjoint(self, z: NDArray[Any]) -> NDArray[Any]:
         """A' z.
@@ -182,34 +176,35 @@ class Rows:
         ValueError
             If z has another dtype or shape.
         """
-        transform = self.transform
         _check("z", z, len(self.places))
-        if kernels is None:
-            room = np.zeros(transform.size, dtype=z.dtype)
-            room[self.places] = z * z.dtype.type(transform.size**-0.5)
-            transform_(room, transform.base, transposed=True)
-            return room[: transform.n] * transform._signs_of[z.dtype]
-        out = np.empty(transform.n, dtype=z.dtype)
-        room = np.empty((2, transform.size), dtype=z.dtype)
-        kernels.adjoint(z, transform._signs_of[z.dtype], self.places, transform.base, room, out)
-        return out
+        y = np.zeros(self.transform.size, dtype=z.dtype)
+        y[self.places] = z * z.dtype.type(y.size**-0.5)
+        transform_(y, self.transform.base, transposed=True)
+        x = y[: self.transform.n]
+        x *= self._signs[z.dtype]
+        return x
 
 
 def transform_(x: NDArray[Any], base: int, transposed: bool = False) -> None:
     """Replace x (N,), contiguous, of int32, float32 or float64, by H x, or by H' x, without any scale.
 
-    Without Numba, matrix products with small Hadamard matrices take five times as long. In float64 they are exact for
-    integers.
+    Where the extra `skin` is not installed, products with small Hadamard matrices stand in for compiled loops; they
+    take three to ten times as long. In float64 they are exact for all integers that int32 has.
     """
     if kernels is not None:
-        kernels.hadamard(x, base, transposed, np.empty_like(x))
+        kernels.hadamard(x, _of_dtype(base, x.dtype), transposed, np.empty_like(x))
         return
-    dtype = np.float64 if x.dtype == np.int32 else x.dtype
+    dtype = np.dtype(np.float64) if x.dtype == np.int32 else x.dtype
     log = (x.size // base).bit_length() - 1
     left, right = (sylvester(1 << part).astype(dtype) for part in (log // 2, log - log // 2))
-    first = paley(base).astype(dtype)
-    y = left @ x.reshape(base, len(left), len(right)).astype(dtype) @ right
+    first = _of_dtype(base, dtype)
+    y = left @ x.reshape(base, len(left), len(right)).astype(dtype, copy=False) @ right
     x[:] = ((first.T if transposed else first) @ y.reshape(base, -1)).ravel()
+
+
+@cache
+def _of_dtype(base: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    return paley(base).astype(dtype)
 
 
 def _check(name: str, value: NDArray[Any], length: int) -> None:

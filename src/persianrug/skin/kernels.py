@@ -14,24 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persianrug._support.compiled import compiled
-from persianrug.skin.paley import paley
 
-# Numba compiles it in.
-_PALEY_20 = paley(20)
 # So many columns are worked on at a time: they stay in the fastest memory.
 _TILE = 64
 
 
 @compiled
-def hadamard(x: NDArray[Any], h: int, transposed: bool, room: NDArray[Any]) -> None:
-    """Replace x (N,), N = h 2^k, by H x, or by H' x; room is of the shape and dtype of x."""
+def hadamard(x: NDArray[Any], first: NDArray[Any], transposed: bool, room: NDArray[Any]) -> None:
+    """Replace x (N,) by H x, or by H' x; first (h, h) and room (N,) are of its dtype."""
+    h = len(first)
     if h > 1:
-        if transposed:
-            room[:] = x
+        for i in range(x.size):
+            room[i] = x[i]
         if h == 12:
             _mix_12(x)
         else:
-            _mix_20(x)
+            _mix(x, first)
         if transposed:
             # H_h' = 2 I - H_h.
             for i in range(x.size):
@@ -39,36 +37,6 @@ def hadamard(x: NDArray[Any], h: int, transposed: bool, room: NDArray[Any]) -> N
     width = x.size // h
     for a in range(h):
         _sylvester(x[a * width : (a + 1) * width], room[a * width : (a + 1) * width])
-
-
-@compiled
-def forward(
-    x: NDArray[Any], signs: NDArray[Any], places: NDArray[Any], h: int, room: NDArray[Any], out: NDArray[Any]
-) -> None:
-    """Write rows `places` (k,) of the orthonormal transform of signs * x, both (n,), to out (k,); room is (2, N)."""
-    n, size = x.size, room.shape[1]
-    for i in range(n):
-        room[0, i] = x[i] * signs[i]
-    room[0, n:] = 0
-    hadamard(room[0], h, False, room[1])
-    scale = x.dtype.type(1 / np.sqrt(size))
-    for j in range(places.size):
-        out[j] = room[0, places[j]] * scale
-
-
-@compiled
-def adjoint(
-    z: NDArray[Any], signs: NDArray[Any], places: NDArray[Any], h: int, room: NDArray[Any], out: NDArray[Any]
-) -> None:
-    """Write what the transpose of `forward` makes of z (k,) to out (n,); places are distinct."""
-    n, size = out.size, room.shape[1]
-    room[0, :] = 0
-    scale = z.dtype.type(1 / np.sqrt(size))
-    for j in range(places.size):
-        room[0, places[j]] = z[j] * scale
-    hadamard(room[0], h, True, room[1])
-    for i in range(n):
-        out[i] = room[0, i] * signs[i]
 
 
 @compiled
@@ -85,7 +53,8 @@ def _sylvester(x: NDArray[Any], y: NDArray[Any]) -> None:
             left //= 4
         here = not here
     if not here:
-        x[:] = y
+        for i in range(x.size):
+            x[i] = y[i]
 
 
 @compiled
@@ -134,9 +103,9 @@ def _mix_12(x: NDArray[Any]) -> None:
 
 
 @compiled
-def _mix_20(x: NDArray[Any]) -> None:
-    """Transform the columns of x, read as rows (20, N / 20), by Paley's matrix."""
-    h = len(_PALEY_20)
+def _mix(x: NDArray[Any], first: NDArray[Any]) -> None:
+    """Transform the columns of x, read as rows (h, N / h), by the matrix first (h, h), h a multiple of 4."""
+    h = len(first)
     width = x.size // h
     tile = np.empty((h, _TILE), dtype=x.dtype)
     for start in range(0, width, _TILE):
@@ -146,12 +115,11 @@ def _mix_20(x: NDArray[Any]) -> None:
                 tile[c, i] = x[c * width + start + i]
         for a in range(h):
             out = x[a * width + start : a * width + start + count]
-            out[:] = 0
-            for c in range(h):
-                row = tile[c]
-                if _PALEY_20[a, c] > 0:
-                    for i in range(count):
-                        out[i] += row[i]
-                else:
-                    for i in range(count):
-                        out[i] -= row[i]
+            for i in range(count):
+                out[i] = 0
+            # Four at a time: fewer ways to memory.
+            for c in range(0, h, 4):
+                p, q, r, s = first[a, c], first[a, c + 1], first[a, c + 2], first[a, c + 3]
+                t, u, v, w = tile[c], tile[c + 1], tile[c + 2], tile[c + 3]
+                for i in range(count):
+                    out[i] += (p * t[i] + q * u[i]) + (r * v[i] + s * w[i])

@@ -7,10 +7,12 @@ a square modulo q, -1 where it is none, and 0 on the diagonal. So H' = 2 I - H.
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
-# Firsts factors of transforms: with them no vector is padded by more than a third.
+# First factors of transforms: with them no vector is padded by more than a third.
 BASES = (1, 12, 20)
 
 
@@ -25,6 +27,7 @@ def size_for(n: int) -> tuple[int, int]:
     return min(sizes)
 
 
+@cache
 def paley(order: int) -> NDArray[np.int8]:
     """Paley's matrix (order, order), where order - 1 is a prime that is 3 mod 4; (1, 1) for order 1."""
     matrix = np.eye(order, dtype=np.int8)
@@ -35,12 +38,15 @@ def paley(order: int) -> NDArray[np.int8]:
         chi = np.where(steps == 0, 0, np.where(squares, 1, -1))
         matrix[0, 1:], matrix[1:, 0] = 1, -1
         matrix[1:, 1:] += chi[(steps[:, None] - steps) % q].astype(np.int8)
+    matrix.flags.writeable = False
     return matrix
 
 
+@cache
 def sylvester(order: int) -> NDArray[np.int8]:
     """Sylvester's matrix (order, order), of a power of two."""
     matrix = np.ones((1, 1), dtype=np.int8)
     while len(matrix) < order:
         matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    matrix.flags.writeable = False
     return matrix
