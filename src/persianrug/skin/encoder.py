@@ -162,7 +162,7 @@ class SkinEncoder:
         Parameters
         ----------
         frame : array (n_taxels, axes) or flat (n_sparse,)
-            Floats are newtons; integers are counts.
+            In newtons; a NumPy array of integers is in counts.
 
         Raises
         ------
@@ -207,35 +207,33 @@ class SkinEncoder:
     def counts(self, frame: Any) -> NDArray[np.int32]:
         """A frame in counts, flat; parameters and errors are as of `encode`.
 
-        What is beyond 2^31 - 1 counts is cut to that.
+        Magnitudes are at most 2^31 - 1 counts.
         """
-        allowed = f"an array ({self.n_taxels}, {self.axes}) or ({self.n_sparse},) of newtons, or integers of counts"
-        if type(frame) is not np.ndarray:
+        allowed = f"an array ({self.n_taxels}, {self.axes}) or ({self.n_sparse},) of newtons or counts"
+        if not isinstance(frame, np.ndarray) or isinstance(frame, np.ma.MaskedArray):
             frame = checks.array("frame", frame, allowed)
         if frame.dtype.kind not in "iuf":
             raise ValueError(f"frame has dtype {frame.dtype}; allowed: {allowed}")
         if frame.shape not in ((self.n_sparse,), (self.n_taxels, self.axes)):
             raise ValueError(f"frame has shape {frame.shape}; allowed: {allowed}")
-        flat = frame.reshape(-1)
-        if flat.dtype.kind == "f":
-            if flat.dtype not in (np.float32, np.float64):
-                flat = flat.astype(np.float64)
-            # NaN is the least number, and the largest, of all that it is among.
-            low, high = float(flat.min()), float(flat.max())
-            if not -np.inf < low <= high < np.inf:
-                at = int(np.flatnonzero(~np.isfinite(flat))[0])
-                raise ValueError(f"frame is {flat[at]} at {self._named(at)}; allowed: finite newtons")
-            scaled = flat * flat.dtype.type(1 / self.resolution)
-            least = -self.noise
-        else:
-            low, high = float(flat.min()), float(flat.max())
-            scaled, least = flat, -self.noise / self.resolution
-        if self.axes == 1 and low < least:
+        flat = np.asarray(frame).reshape(-1)
+        step = self.resolution if flat.dtype.kind == "f" else 1
+        if flat.dtype.kind == "f" and flat.dtype not in (np.float32, np.float64):
+            flat = flat.astype(np.float64)
+        # NaN is the least number, and the largest, of all that it is among.
+        low, high = float(flat.min()), float(flat.max())
+        if not -np.inf < low <= high < np.inf:
+            at = int(np.flatnonzero(~np.isfinite(flat))[0])
+            raise ValueError(f"frame is {flat[at]} at {self._named(at)}; allowed: finite newtons")
+        if self.axes == 1 and low < -self.noise * step / self.resolution:
             raise ValueError(f"frame is {low:.6g} at {self._named(int(flat.argmin()))}; "
-                             f"allowed: pressures of {least:.6g} or more")  # fmt: skip
-        if max(-low, high) * (1 / self.resolution if flat.dtype.kind == "f" else 1) >= _LARGEST:
-            scaled = scaled.astype(np.float64).clip(-_LARGEST, _LARGEST)
-        return np.rint(scaled).astype(np.int32) if scaled.dtype.kind == "f" else scaled.astype(np.int32)
+                             f"allowed: pressures of {-self.noise * step / self.resolution:.6g} or more")  # fmt: skip
+        # Where 32 bits may not do, with room for how floats round.
+        if max(-low, high) >= _LARGEST / 2 * step:
+            flat = flat.astype(np.float64).clip(-_LARGEST * step, _LARGEST * step)
+        if flat.dtype.kind == "f":
+            flat = np.rint(flat * flat.dtype.type(1 / step))
+        return flat.astype(np.int32)
 
     def c_tables(self, block: int = 0) -> str:
         """A C header with the tables of a block for the function of encode.c, for a microcontroller's firmware."""
