@@ -1,13 +1,13 @@
 """Readings of frames from packets, however these come: late, doubled, in another order, damaged, or not at all.
 
-Frames are given in their order. A frame waits for its packets until it is complete or `depth` newer frames have begun,
-and frames after it wait with it. So what is kept is at most `depth` frames, whatever comes.
+Frames are given in their order. A frame waits for its packets until it is complete or `depth` newer frames have
+begun, and frames after it wait with it. So what is kept is at most `depth` frames, whatever comes.
 
-Numbers of frames go around, so a packet is of a newer frame if it is less than 2^31 ahead. One that is close, up to 128
-ahead of the newest frame, is taken at once. One that is far from it either way is of a sender that has begun anew, or
-of a stream that was away for long, or of nobody: it is believed once packets of eight frames, each a little ahead of
-the one before, have come without any of the present stream between them. What was ahead by damage or malice alone never
-holds the stream up.
+Numbers of frames go around, so a packet is of a newer frame if it is less than 2^31 ahead. One that is close, up
+to 128 ahead of the newest frame, is taken at once. One that is far from it either way is of a sender that has
+begun anew, or of a stream that was away for long, or of nobody: it is believed once packets of eight frames, each
+a little ahead of the one before, have come without any of the present stream between them. What was ahead by
+damage or malice alone never holds the stream up.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ class Counts:
     packets : int
         All that came.
     damaged, foreign, wrong, late, doubled, stray : int
-        Packets that were left out: with another checksum or length than they say; of another skin; at odds with what
-        the skin or the rest of the frame is; of frames that were given already; that came before; far from the
-        stream, without others beside them.
+        Packets that were left out: with another checksum or length than they say; of another skin; at odds with
+        what the skin or the rest of the frame is; of frames that were given already; that came before; far from
+        the stream, without others beside them.
     complete, partial, missing : int
         Frames that were given with all numbers of their codes, with some of them; that no packet has come of.
     restarts : int
@@ -129,22 +129,24 @@ class Assembler:
         for size, length in zip(self.sizes, self.n_dense, strict=True):
             checks.integer("sizes", size, length, MOST_NUMBERS)
         self.counts = Counts()
-        self._newest: int | None = None
-        # Of frames that wait; and the last frame that was given.
+        # Whether any packet has come; the newest frame, the last that was given, and those between that wait.
+        self._begun = False
+        self._newest = self._last = 0
         self._frames: dict[int, _Frame] = {}
-        self._last: int | None = None
         # The newest frame of what may become the stream, and how many of its frames have come.
         self._other: tuple[int, int] = (0, 0)
         self._answers: deque[tuple[int, int, int, int]] = deque(maxlen=_ANSWERS)
 
     def __repr__(self) -> str:
-        return f"Assembler(n_dense={self.n_dense}, bits={self.bits}, depth={self.depth}, waiting={len(self._frames)})"
+        return (
+            f"Assembler(n_dense={self.n_dense}, bits={self.bits}, depth={self.depth}, waiting={len(self._frames)})"
+        )
 
     def push(self, content: bytes) -> list[Reading]:
         """Take a packet, or what claims to be one; return the readings that are finished by it.
 
-        Those of one frame come together, in the order of blocks, without blocks of which nothing has come. What is no
-        packet of this stream is counted and left out.
+        Those of one frame come together, in the order of blocks, without blocks of which nothing has come. What is
+        no packet of this stream is counted and left out.
         """
         self.counts.packets += 1
         try:
@@ -158,24 +160,23 @@ class Assembler:
         if not self._fits(packet):
             self.counts.wrong += 1
             return []
-        if self._newest is None:
-            self._newest, self._last = packet.frame, (packet.frame - 1) % FRAMES
-        ahead = _ahead(packet.frame, self._newest)
         if packet.start >= self.n_dense[packet.block]:
-            return self._answer(packet, ahead)
+            return self._answer(packet)
         finished: list[Reading] = []
+        if not self._begun:
+            self._begin(packet.frame)
+        ahead = _ahead(packet.frame, self._newest)
         if abs(ahead) > _REACH:
             if not self._convinces(packet.frame):
                 self.counts.stray += 1
                 return []
             finished = self.flush()
             self.counts.restarts += 1
-            self._newest, self._last = packet.frame, (packet.frame - 1) % FRAMES
-            self._answers.clear()
+            self._begin(packet.frame)
         elif ahead > 0:
             self._newest = packet.frame
         self._other = (0, 0)
-        if self._last is not None and _ahead(packet.frame, self._last) <= 0:
+        if _ahead(packet.frame, self._last) <= 0:
             self.counts.late += 1
             return finished
         frame = self._frames.get(packet.frame)
@@ -205,16 +206,19 @@ class Assembler:
         step = _ahead(frame, newest)
         if count and -_REACH <= step <= 0:
             return False
-        self._other = (frame, count + 1 if count and step <= _REACH else 1)
-        if count and step < -_REACH:
-            self._other = (frame, 1)
-        return self._other[1] >= _CONVINCING
+        count = count + 1 if count and 0 < step <= _REACH else 1
+        self._other = frame, count
+        return count >= _CONVINCING
 
-    def _answer(self, packet: Packet, ahead: int) -> list[Reading]:
+    def _begin(self, frame: int) -> None:
+        """Take a frame for the first of a stream."""
+        self._begun, self._newest, self._last = True, frame, (frame - 1) % FRAMES
+        self._answers.clear()
+
+    def _answer(self, packet: Packet) -> list[Reading]:
         """More rows of a frame, given as they come."""
-        if not -_REACH <= ahead <= 0:
-            self.counts.late += ahead < 0
-            self.counts.stray += ahead > 0
+        if not (self._begun and -_REACH <= _ahead(packet.frame, self._newest) <= 0):
+            self.counts.stray += 1
             return []
         key = (packet.frame, packet.block, packet.start, len(packet.values))
         if key in self._answers:
@@ -226,13 +230,13 @@ class Assembler:
 
     def _waiting(self) -> list[int]:
         """Frames that wait, oldest first."""
-        return sorted(self._frames, key=lambda number: _ahead(number, self._newest or 0))
+        return sorted(self._frames, key=lambda number: _ahead(number, self._newest))
 
     def _finished(self) -> list[Reading]:
         """Readings of frames from the oldest on, as far as they are finished."""
         finished: list[Reading] = []
         for number in self._waiting():
-            if not self._frames[number].missing or _ahead(self._newest or 0, number) >= self.depth:
+            if not self._frames[number].missing or _ahead(self._newest, number) >= self.depth:
                 finished += self._give(number)
             else:
                 break
@@ -241,8 +245,7 @@ class Assembler:
     def _give(self, number: int) -> list[Reading]:
         """The readings of a frame that waits no more."""
         frame = self._frames.pop(number)
-        if self._last is not None:
-            self.counts.missing += _ahead(number, self._last) - 1
+        self.counts.missing += _ahead(number, self._last) - 1
         self._last = number
         if frame.missing:
             self.counts.partial += 1

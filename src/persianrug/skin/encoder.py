@@ -2,8 +2,8 @@
 
 What taxels read is counted in steps of `resolution` newtons. The Hadamard transform of the counts is exact; of its
 entries the first n_dense are the code, shifted to the right by one exponent for the whole frame, the smallest with
-which every value fits its bits, and rounded half up. So the noise of rounding is 2^e resolution / sqrt(12 N) newtons
-on the orthonormal scale, small where little is touched. encode.c beside this file makes the same bits.
+which every value fits its bits, and rounded half up. So the noise of rounding is 2^e resolution / sqrt(12 N)
+newtons on the orthonormal scale, small where little is touched. encode.c beside this file makes the same bits.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ class SkinEncoder:
     frame : int
         The number of the next frame.
     clipped : int
-        How many blocks of frames had sums that do not fit 32 bits. All counts of such a block are cut to a magnitude
-        of (2^31 - 1) / n, of 1,024 N for 4,096 numbers of 1/512 N.
+        How many blocks of frames had sums that do not fit 32 bits. All counts of such a block are cut to a
+        magnitude of (2^31 - 1) / n, of 1,024 N for 4,096 numbers of 1/512 N.
 
     Raises
     ------
@@ -167,8 +167,8 @@ class SkinEncoder:
         Raises
         ------
         ValueError
-            If it is no such array, or holds NaN, infinities or, where axes is 1, pressures below -noise. The number
-            of the next frame stays as it was.
+            If it is no such array, or holds NaN, infinities or, where axes is 1, pressures below -noise. The
+            number of the next frame stays as it was.
         """
         counts = self.counts(frame)
         number, work, codes = self.frame, [], []
@@ -306,5 +306,7 @@ def _partition(blocks: Sequence[Any], n_taxels: int) -> list[NDArray[np.int64]]:
         parts.append(part.astype(np.int64))
     if (times != 1).any():
         taxel = int(np.flatnonzero(times != 1)[0])
-        raise ValueError(f"blocks hold taxel {taxel} {times[taxel]} times; allowed: every taxel in one block, once")
+        raise ValueError(
+            f"blocks hold taxel {taxel} {times[taxel]} times; allowed: every taxel in one block, once"
+        )
     return parts

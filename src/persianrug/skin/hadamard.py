@@ -1,10 +1,10 @@
 """The transform of a skin's codes: signs, a Hadamard matrix of integers, and an order of its rows.
 
-A block of n numbers x is padded with zeros to N = h 2^k, the smallest with h = 1, 12 or 20, and its code's entry j is
-row order[j] of H (s x), with random signs s, H_h (x) Sylvester's matrix H of entries +-1, H H' = N I, and a random
-order of its rows. So codes of any length are the first of the same N entries, more can be asked for later, and a
-microcontroller makes them of integers by additions alone. Divided by sqrt(N) they are the orthonormal transform that
-decoders work with.
+A block of n numbers x is padded with zeros to N = h 2^k, the smallest with h = 1, 12 or 20, and its code's entry j
+is row order[j] of H (s x), with random signs s, H_h (x) Sylvester's matrix H of entries +-1, H H' = N I, and a
+random order of its rows. So codes of any length are the first of the same N entries, more can be asked for later,
+and a microcontroller makes them of integers by additions alone. Divided by sqrt(N) they are the orthonormal
+transform that decoders work with.
 """
 
 from __future__ import annotations
@@ -125,7 +125,8 @@ class SignedHadamard:
 
 
 class Rows:
-    """Entries of the orthonormal transform of a `SignedHadamard`: A (k, n), of orthonormal rows where nothing is padded.
+    """Entries of the orthonormal transform of a `SignedHadamard`: A (k, n), of orthonormal rows where nothing is
+    padded.
 
     Attributes
     ----------
@@ -188,8 +189,8 @@ class Rows:
 def transform_(x: NDArray[Any], base: int, transposed: bool = False) -> None:
     """Replace x (N,), contiguous, of int32, float32 or float64, by H x, or by H' x, without any scale.
 
-    Where the extra `skin` is not installed, products with small Hadamard matrices stand in for compiled loops; they
-    take three to ten times as long. In float64 they are exact for all integers that int32 has.
+    Where the extra `skin` is not installed, products with small Hadamard matrices stand in for compiled loops;
+    they take three to ten times as long. In float64 they are exact for all integers that int32 has.
     """
     if kernels is not None:
         kernels.hadamard(x, _of_dtype(base, x.dtype), transposed, np.empty_like(x))
@@ -210,4 +211,6 @@ def _of_dtype(base: int, dtype: np.dtype[Any]) -> NDArray[Any]:
 def _check(name: str, value: NDArray[Any], length: int) -> None:
     if not isinstance(value, np.ndarray) or value.dtype not in _FLOATS or value.shape != (length,):
         found = f" of {value.dtype}" if isinstance(value, np.ndarray) else ""
-        raise ValueError(f"{name} is {checks.shown(value)}{found}; allowed: an array ({length},) of float32 or float64")
+        raise ValueError(
+            f"{name} is {checks.shown(value)}{found}; allowed: an array ({length},) of float32 or float64"
+        )

@@ -1,9 +1,9 @@
 """The Hadamard transform of codes, compiled: in place, for int32, float32 and float64.
 
-The matrix is H = H_h (x) H_(2^k), with Paley's matrix of h = 1, 12 or 20 and Sylvester's. Every pass over the power of
-two takes a quarter of the vector from each of four places that lie far apart and puts what it makes of them side by
-side, so that all passes are alike, read and write without gaps, and leave everything in its place in the end (Pease,
-J. ACM 15, 1968). LLVM makes vector instructions of that, for short strides and long ones.
+The matrix is H = H_h (x) H_(2^k), with Paley's matrix of h = 1, 12 or 20 and Sylvester's. Every pass over the
+power of two takes a quarter of the vector from each of four places that lie far apart and puts what it makes of
+them side by side, so that all passes are alike, read and write without gaps, and leave everything in its place in
+the end (Pease, J. ACM 15, 1968). LLVM makes vector instructions of that, for short strides and long ones.
 """
 
 from __future__ import annotations

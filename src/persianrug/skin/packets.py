@@ -12,8 +12,9 @@
     checksum   uint32    CRC-32 of all the rest
     payload              count signed values of `bits` bits each, and zero bits up to a whole byte
 
-All numbers are big-endian. A packet has at most 1,400 bytes, which every network carries in one piece. The receiver
-asks for more rows of a frame by a packet of 20 bytes: "Pq", version, block, stream, frame, start, count, checksum.
+All numbers are big-endian. A packet has at most 1,400 bytes, which every network carries in one piece. The
+receiver asks for more rows of a frame by a packet of 20 bytes: "Pq", version, block, stream, frame, start, count,
+checksum.
 """
 
 from __future__ import annotations
@@ -141,7 +142,9 @@ def read_packet(content: bytes) -> Packet:
     if exponent > _MOST_EXPONENT:
         raise DamagedPacket(f"packet has the exponent {exponent}; allowed: up to {_MOST_EXPONENT}")
     if count == 0 or start + count > MOST_NUMBERS:
-        raise DamagedPacket(f"packet has {count} entries from {start} on; allowed: 1 or more, up to {MOST_NUMBERS}")
+        raise DamagedPacket(
+            f"packet has {count} entries from {start} on; allowed: 1 or more, up to {MOST_NUMBERS}"
+        )
     size = -(-count * bits // 8)
     if len(content) != _OVERHEAD + size:
         raise DamagedPacket(f"packet has {len(content)} bytes; allowed: {_OVERHEAD + size} for {count} values")

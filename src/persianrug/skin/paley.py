@@ -1,7 +1,7 @@
 """Hadamard matrices of a few sizes, of which larger ones are made: entries +-1, and H H' = N I.
 
-Sylvester's are those of powers of two, (-1)^popcount(i & j). Paley's are of q + 1 rows for a prime q = 3 mod 4
-(J. Math. Phys. 12, 1933): H = I + S with the skew S = [[0, 1'], [-1, Q]], where Q_ij = chi(i - j) is 1 where i - j is
+Sylvester's are those of powers of two, (-1)^popcount(i & j). Paley's are of q + 1 rows for a prime q = 3 mod 4 (J.
+Math. Phys. 12, 1933): H = I + S with the skew S = [[0, 1'], [-1, Q]], where Q_ij = chi(i - j) is 1 where i - j is
 a square modulo q, -1 where it is none, and 0 on the diagonal. So H' = 2 I - H.
 """
 
