@@ -9,7 +9,8 @@ import os
 import select
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
@@ -81,8 +82,8 @@ class SimulatedBus:
 
     def __repr__(self) -> str:
         return (
-            f"SimulatedBus(loss={self.loss:g}, burst={self.burst:g}, delay={self.delay:g}, jitter={self.jitter:g}, "
-            f"waiting={len(self._waiting)})"
+            f"SimulatedBus(loss={self.loss:g}, burst={self.burst:g}, delay={self.delay:g}, "
+            f"jitter={self.jitter:g}, waiting={len(self._waiting)})"
         )
 
     def send(self, t: float, packet: bytes) -> None:
@@ -111,9 +112,8 @@ class SimulatedBus:
 
     def _turned(self, packet: bytes) -> bytes:
         content = bytearray(packet)
-        places = self._draw.choice(
-            8 * len(content), size=min(self._draw.integers(1, 9), 8 * len(content)), replace=False
-        )
+        count = min(int(self._draw.integers(1, 9)), 8 * len(content))
+        places = self._draw.choice(8 * len(content), size=count, replace=False)
         for place in places:
             content[place >> 3] ^= 1 << (place & 7)
         return bytes(content)
@@ -158,9 +158,13 @@ class UdpSender:
         """Send packets; what cannot be sent is lost."""
         for packet in packets:
             try:
-                self._socket.send(packet)
+                try:
+                    self._socket.send(packet)
+                except ConnectionRefusedError:
+                    # An earlier packet found nobody there, which says nothing of this one.
+                    self.refused += 1
+                    self._socket.send(packet)
             except OSError:
-                # Also what an earlier packet has met, as that nobody listens: this one was not sent then.
                 self.refused += 1
 
     def receive(self, timeout: float = 0.0) -> list[bytes]:
@@ -194,7 +198,7 @@ class UdpReceiver:
         self._socket = _opened(host, port, socket.socket.bind, "an address of this computer")
         self._socket.setblocking(False)
         self.port: int = self._socket.getsockname()[1]
-        self._sender: object = None
+        self._sender: Any = None
 
     def __repr__(self) -> str:
         return f"UdpReceiver({self.port}, host={self.host!r})"
@@ -220,7 +224,7 @@ class UdpReceiver:
         if self._sender is None:
             return False
         try:
-            self._socket.sendto(content, self._sender)  # type: ignore[arg-type]
+            self._socket.sendto(content, self._sender)
         except OSError:
             return False
         return True
@@ -237,7 +241,7 @@ def _share(name: str, value: float) -> float:
     return number
 
 
-def _opened(host: str, port: int, how: object, allowed: str) -> socket.socket:
+def _opened(host: str, port: int, how: Callable[[socket.socket, Any], None], allowed: str) -> socket.socket:
     """A socket bound, or connected, to an address."""
     try:
         # A name may be too long, or hold what no name does.
@@ -248,7 +252,7 @@ def _opened(host: str, port: int, how: object, allowed: str) -> socket.socket:
     made = socket.socket(family, kind, protocol)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _ROOM)
-        how(made, address)  # type: ignore[operator]
+        how(made, address)
     except OSError as error:
         made.close()
         if error.errno == errno.EADDRINUSE:
@@ -260,10 +264,10 @@ def _opened(host: str, port: int, how: object, allowed: str) -> socket.socket:
     return made
 
 
-def _receive(of: socket.socket, timeout: float) -> list[tuple[bytes, object]]:
+def _receive(of: socket.socket, timeout: float) -> list[tuple[bytes, Any]]:
     """What has come to a socket, waited for so long, and from where."""
     end = time.monotonic() + checks.not_negative("timeout", timeout)
-    arrived: list[tuple[bytes, object]] = []
+    arrived: list[tuple[bytes, Any]] = []
     while len(arrived) < _AT_ONCE:
         try:
             arrived.append(of.recvfrom(MOST_BYTES + 1))
@@ -272,7 +276,7 @@ def _receive(of: socket.socket, timeout: float) -> list[tuple[bytes, object]]:
             if arrived or left <= 0:
                 break
             select.select([of], [], [], left)
-        except OSError:
-            # What a packet that was sent has met: nobody listens there. It says nothing of those that come.
+        except ConnectionError:
+            # A packet that was sent found nobody there, which says nothing of those that come.
             continue
     return arrived

@@ -149,7 +149,8 @@ class SkinEncoder:
     def __repr__(self) -> str:
         blocks = "" if self._whole else f", blocks={len(self.numbers)}"
         n_dense = self.n_dense[0] if self._whole else self.n_dense
-        return f"SkinEncoder({self.n_taxels}, {n_dense}, axes={self.axes}, bits={self.bits}, seed={self.seed}{blocks})"
+        what = f"axes={self.axes}, bits={self.bits}, seed={self.seed}{blocks}"
+        return f"SkinEncoder({self.n_taxels}, {n_dense}, {what})"
 
     @property
     def n_sparse(self) -> int:
@@ -191,12 +192,11 @@ class SkinEncoder:
         ValueError
             If the frame is not among the last four, or it has no such block or entries.
         """
-        for number, work in self._kept:
-            if number == frame:
-                break
-        else:
-            raise ValueError(f"frame is {checks.shown(frame)}; allowed: {[number for number, _ in self._kept]}, "
-                             f"the last {_KEPT}")  # fmt: skip
+        kept = dict(self._kept)
+        number = checks.integer("frame", frame, 0, FRAMES - 1)
+        if number not in kept:
+            raise ValueError(f"frame is {number}; allowed: of the last {_KEPT}, {sorted(kept)}")
+        work = kept[number]
         block = checks.integer("block", block, 0, len(work) - 1)
         order = self.transforms[block].order
         start = checks.integer("start", start, 0, len(order) - 1)
@@ -225,9 +225,10 @@ class SkinEncoder:
         if not -np.inf < low <= high < np.inf:
             at = int(np.flatnonzero(~np.isfinite(flat))[0])
             raise ValueError(f"frame is {flat[at]} at {self._named(at)}; allowed: finite newtons")
-        if self.axes == 1 and low < -self.noise * step / self.resolution:
-            raise ValueError(f"frame is {low:.6g} at {self._named(int(flat.argmin()))}; "
-                             f"allowed: pressures of {-self.noise * step / self.resolution:.6g} or more")  # fmt: skip
+        least = -self.noise * step / self.resolution
+        if self.axes == 1 and low < least:
+            taxel = self._named(int(flat.argmin()))
+            raise ValueError(f"frame is {low:.6g} at {taxel}; allowed: pressures of {least:.6g} or more")
         # Where 32 bits may not do, with room for how floats round.
         if max(-low, high) >= _LARGEST / 2 * step:
             flat = flat.astype(np.float64).clip(-_LARGEST * step, _LARGEST * step)
@@ -261,8 +262,8 @@ class SkinEncoder:
         lines = [
             f"/* {self!r}, block {block}, for encode.c of persianrug:",
             "   int32_t work[SKIN_SIZE]; int16_t values[SKIN_N_DENSE]; int clipped;",
-            "   exponent = persianrug_encode(counts, SKIN_N, skin_signs, SKIN_BASE, SKIN_LOG2N, skin_matrix, skin_order,",
-            "                                SKIN_N_DENSE, SKIN_BITS, work, values, &clipped); */",
+            "   exponent = persianrug_encode(counts, SKIN_N, skin_signs, SKIN_BASE, SKIN_LOG2N, skin_matrix,",
+            "                                skin_order, SKIN_N_DENSE, SKIN_BITS, work, values, &clipped); */",
             "#include <stdint.h>",
             *(f"#define SKIN_{name} {value}" for name, value in numbers.items()),
         ]
@@ -306,7 +307,5 @@ def _partition(blocks: Sequence[Any], n_taxels: int) -> list[NDArray[np.int64]]:
         parts.append(part.astype(np.int64))
     if (times != 1).any():
         taxel = int(np.flatnonzero(times != 1)[0])
-        raise ValueError(
-            f"blocks hold taxel {taxel} {times[taxel]} times; allowed: every taxel in one block, once"
-        )
+        raise ValueError(f"blocks hold taxel {taxel} {times[taxel]} times; allowed: every taxel once")
     return parts

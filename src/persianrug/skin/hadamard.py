@@ -125,8 +125,9 @@ class SignedHadamard:
 
 
 class Rows:
-    """Entries of the orthonormal transform of a `SignedHadamard`: A (k, n), of orthonormal rows where nothing is
-    padded.
+    """Entries of the orthonormal transform of a `SignedHadamard`: A (k, n).
+
+    Its rows are orthonormal where nothing is padded, and parts of orthonormal rows elsewhere.
 
     Attributes
     ----------

@@ -80,7 +80,7 @@ def _pass_of_2(x: NDArray[Any], y: NDArray[Any]) -> None:
 
 @compiled
 def _mix_12(x: NDArray[Any]) -> None:
-    """Transform the columns of x, read as rows (12, N / 12), by Paley's matrix, written out: seven times as fast."""
+    """Transform the columns of x, read as rows (12, N / 12), by Paley's matrix, written out to be fast."""
     w = x.size // 12
     r0, r1, r2, r3 = x[:w], x[w : 2 * w], x[2 * w : 3 * w], x[3 * w : 4 * w]
     r4, r5, r6, r7 = x[4 * w : 5 * w], x[5 * w : 6 * w], x[6 * w : 7 * w], x[7 * w : 8 * w]

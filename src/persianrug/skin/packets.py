@@ -22,6 +22,7 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,7 +119,7 @@ def packets_of(code: Code, stream: int, n_packets: int = 1) -> list[bytes]:
     # The bits of all values, of which every packet takes its own.
     places = np.unpackbits(values.astype(">i2").view(np.uint8)).reshape(-1, 16)[:, 16 - bits :]
     packets = []
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise(edges):
         header = _HEADER.pack(
             MAGIC, VERSION, bits, stream, code.frame, code.block, code.exponent, code.start + low, high - low
         )
