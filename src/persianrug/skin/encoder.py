@@ -136,9 +136,10 @@ class SkinEncoder:
             checks.integer("n_dense", length, 1, transform.size)  # type: ignore[arg-type]
             for length, transform in zip(lengths, self.transforms, strict=True)
         )
-        told = (self.layout, self.n_taxels, self.axes, self.bits, self.seed, self.resolution, self.n_dense)
+        sizes = [len(part) for part in self.numbers]
+        told = (self.layout, self.axes, self.bits, self.seed, self.resolution, self.n_dense, sizes)
         self.stream = zlib.crc32(repr(told).encode())
-        for part in self.numbers if blocks is not None else ():
+        for part in self.numbers:
             self.stream = zlib.crc32(part.astype("<i8").tobytes(), self.stream)
         self.frame = 0
         self.clipped = 0

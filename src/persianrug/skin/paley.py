@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-# First factors of transforms: with them no vector is padded by more than a third.
+# First factors of transforms: with them no vector of nine numbers or more is padded by more than a third.
 BASES = (1, 12, 20)
 
 
