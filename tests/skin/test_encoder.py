@@ -64,7 +64,7 @@ def test_c_makes_the_same_bits(c_encode, n, bits):
     frames += [
         np.zeros(n), np.full(n, MOST // n), np.full(n, -(MOST // n)), np.full(n, MOST), np.full(n, -MOST),
         draw.integers(-MOST, MOST, n), np.where(draw.random(n) < 0.1, draw.integers(-(10**6), 10**6, n), 0),
-        MOST // n * encoder.transforms[0].signs.astype(np.int64), MOST * encoder.transforms[0].signs.astype(np.int64),
+        *(top * encoder.transforms[0].signs.astype(np.int64) for top in (MOST // n, MOST)),
     ]  # fmt: skip
     for frame in frames:
         counts, before = frame.astype(np.int32), encoder.clipped
