@@ -1,0 +1,22 @@
+"""Loops compiled by Numba, kept on disk where that can be written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def compiled(function: F) -> F:
+    """The function, compiled when it is first called with arrays of a dtype; kept for the next process.
+
+    What is kept lies in the folder `__pycache__` beside the source, or, where that cannot be written, in the
+    user's folder for such things. Where neither can, every process compiles anew, which takes seconds.
+    """
+    try:
+        return numba.njit(function, cache=True, error_model="numpy")
+    except RuntimeError:
+        return numba.njit(function, error_model="numpy")

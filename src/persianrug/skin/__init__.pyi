@@ -1,0 +1,16 @@
+from .assembler import Assembler as Assembler
+from .assembler import Counts as Counts
+from .assembler import Reading as Reading
+from .bus import SimulatedBus as SimulatedBus
+from .bus import UdpReceiver as UdpReceiver
+from .bus import UdpSender as UdpSender
+from .encoder import Code as Code
+from .encoder import SkinEncoder as SkinEncoder
+from .hadamard import Rows as Rows
+from .hadamard import SignedHadamard as SignedHadamard
+from .packets import DamagedPacket as DamagedPacket
+from .packets import Packet as Packet
+from .packets import Request as Request
+from .packets import packets_of as packets_of
+from .packets import read_packet as read_packet
+from .packets import read_request as read_request
