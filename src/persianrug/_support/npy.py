@@ -6,11 +6,13 @@ import io
 import math
 import struct
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse
+from numpy.typing import NDArray
 
 # More than this is unpacked by no file that is read at once.
 _MOST_UNPACKED = 8 << 30
@@ -81,6 +83,25 @@ def read_sparse(path: Path) -> scipy.sparse.csr_array:
     rows = scipy.sparse.csr_array(matrix)
     rows.sum_duplicates()
     return rows
+
+
+def names(path: Path) -> list[str]:
+    """The names of the arrays in an .npz file; any exception where it is none."""
+    with zipfile.ZipFile(path) as archive:
+        return [entry.filename.removesuffix(".npy") for entry in archive.infolist()]
+
+
+def read_arrays(path: Path, wanted: Collection[str]) -> dict[str, NDArray[Any]]:
+    """Those arrays of an .npz file that are wanted and there; any exception where they cannot be read."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
+        found = [name for name in wanted if name in entries]
+        for name in found:
+            if header(archive, entries[name]).hasobject:
+                raise ValueError(f"its array {name} holds Python objects")
+        check_unpacked(sum(entries[name].file_size for name in found), path.stat().st_size)
+    with np.load(path) as parts:
+        return {name: parts[name] for name in found}
 
 
 def sparse_parts(path: Path) -> tuple[str, tuple[int, int], dict[str, np.dtype[np.generic]]]:

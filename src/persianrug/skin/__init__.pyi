@@ -1,0 +1,9 @@
+from .contacts import Contact as Contact
+from .contacts import ContactTracker as ContactTracker
+from .estimate import Estimate as Estimate
+from .frames import Frames as Frames
+from .layout import Layout as Layout
+from .recording import Record as Record
+from .recording import RecordedCode as RecordedCode
+from .recording import RecordingReader as RecordingReader
+from .recording import RecordingWriter as RecordingWriter
