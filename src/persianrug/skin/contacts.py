@@ -1,4 +1,4 @@
-"""What a skin's patches feel: contact or not, net force, centre of pressure, area and slip, and how sure all that is."""
+"""What the patches of a skin feel: contact, net force, centre of pressure, area and slip, with standard errors."""
 
 from __future__ import annotations
 
@@ -114,8 +114,8 @@ class ContactTracker:
     def update(self, estimate: Estimate | None, time: float) -> list[Contact]:
         """The contacts of all patches at a time in seconds, from the frame that was decoded, or None if none came.
 
-        What a patch feels is kept where nothing is heard of it, and whether it is touched also where its code is not
-        explained, as a wrong frame must not make or end a contact.
+        Frames that were not heard, or are not explained, neither begin nor end a contact: their numbers are those
+        of the estimate, or the last ones where there is none.
 
         Raises
         ------
@@ -145,10 +145,11 @@ class ContactTracker:
         self._time = now
         # Times are sums of steps: with room for how these round.
         valid = self._trusted & (now - self._heard <= self.silence + 1e-9)
+        felt = zip(*(value.tolist() if value.ndim == 1 else value for value in self._last.values()), strict=True)
         return [
-            Contact(name, bool(touching), *(value[i] for value in self._last.values()), bool(good))
-            for i, (name, touching, good) in enumerate(
-                zip(self.layout.patches, self._touching, valid, strict=True)
+            Contact(patch=name, touching=touching, valid=good, **dict(zip(self._last, row, strict=True)))
+            for name, touching, good, row in zip(
+                self.layout.patches, self._touching.tolist(), valid.tolist(), felt, strict=True
             )
         ]
 
@@ -230,8 +231,8 @@ def _slip(
 ) -> tuple[Floats, Floats]:
     """Slip (k,) and its variance to first order, from sums (k, 3) and the covariances (k, 3, 3) of their parts.
 
-    With the mean normal u = m / |m|, m the sum of normals times pressures and F the force, the surface is pressed by
-    P = -F . u and pulled along by T = |F + P u|; slip = T / (friction P).
+    With the mean normal u = m / |m|, m the sum of normals times pressures and F the force, the surface is pressed
+    by P = -F . u and pulled along by T = |F + P u|; slip = T / (friction P).
     """
     size = np.linalg.norm(inward, axis=1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -67,9 +67,10 @@ class Frames:
         Parameters
         ----------
         path : str or path
-            An .npy file of frames x numbers, or an .npz file of `frames`, or of `data`, `indices`, `indptr` and
-            `shape` as SciPy's CSR matrices have them; and in that `time`, and `label`, or `phase` and `phase_names`.
-            Where a file holds several skins, whose arrays are called `stiff_data` and so on, `FILE.npz:stiff` is one.
+            An .npy file of frames x numbers; or an .npz file of `frames`, or of `data`, `indices`, `indptr` and
+            `shape` as SciPy's CSR matrices have them, and of `time`, and `label`, or `phase` and `phase_names`,
+            where these are. Of several skins in a file, whose arrays are `stiff_data` and so on, `FILE.npz:stiff`
+            is one.
         skin : str, optional
             Which of several skins, where that is not said with the path.
 
@@ -113,7 +114,7 @@ class Frames:
     def check_pressure(self) -> None:
         """ValueError if a number is negative, which pressure is not."""
         for start, block in _blocks(self.rows):
-            numbers = block.data if scipy.sparse.issparse(block) else block
+            numbers = _numbers(block)
             if numbers.size and numbers.min() < 0:
                 frame, taxel = _place(block, lambda values: values < 0)
                 raise ValueError(f"{self.name} holds the pressure {_number(block, frame, taxel):g} in frame "
@@ -139,7 +140,7 @@ class Frames:
         return self._dense(place % len(self))
 
     def _dense(self, frame: int) -> NDArray[np.float32]:
-        if not scipy.sparse.issparse(self.rows):
+        if not _is_sparse(self.rows):
             return np.array(self.rows[frame], dtype=np.float32)
         part = slice(self.rows.indptr[frame], self.rows.indptr[frame + 1])
         dense = np.zeros(self.n_sparse, dtype=np.float32)
@@ -240,13 +241,12 @@ def _shape(parts: dict[str, NDArray[Any]], frames: int) -> tuple[int, int]:
 
 def _finite(name: str, rows: Any) -> Any:
     """Rows in which all numbers are finite in 32 bits; sparse ones as CSR of these, dense ones as they are."""
-    if scipy.sparse.issparse(rows):
+    if _is_sparse(rows):
         with np.errstate(over="ignore"):
-            rows = scipy.sparse.csr_array(rows, dtype=np.float32)
+            rows = rows.tocsr().astype(np.float32)
     for start, block in _blocks(rows):
-        numbers = block.data if scipy.sparse.issparse(block) else block
         with np.errstate(over="ignore"):
-            fine = np.isfinite(numbers.astype(np.float32, copy=False))
+            fine = np.isfinite(_numbers(block).astype(np.float32, copy=False))
         if not fine.all():
             frame, number = _place(block, lambda values: ~np.isfinite(values.astype(np.float32)))
             raise ValueError(f"{name} holds {_number(block, frame, number)} in frame {start + frame} at number "
@@ -256,7 +256,7 @@ def _finite(name: str, rows: Any) -> Any:
 
 def _blocks(rows: Any) -> Iterator[tuple[int, Any]]:
     """Rows a few at a time, with the place of the first."""
-    if scipy.sparse.issparse(rows):
+    if _is_sparse(rows):
         yield 0, rows
         return
     step = max(_BLOCK // rows.shape[1], 1)
@@ -264,15 +264,22 @@ def _blocks(rows: Any) -> Iterator[tuple[int, Any]]:
         yield start, rows[start : start + step]
 
 
+def _is_sparse(rows: Any) -> bool:
+    return scipy.sparse.issparse(rows)
+
+
+def _numbers(block: Any) -> NDArray[Any]:
+    """All numbers of rows, of sparse ones those that are stored."""
+    return block.data if _is_sparse(block) else block
+
+
 def _place(block: Any, wrong: Any) -> tuple[int, int]:
     """Row and column of the first number that is wrong."""
     with np.errstate(over="ignore"):
-        if scipy.sparse.issparse(block):
-            parts: Any = block
-            place = int(np.flatnonzero(wrong(parts.data))[0])
-            return int(np.searchsorted(parts.indptr, place, side="right")) - 1, int(parts.indices[place])
-        row, column = np.argwhere(wrong(block))[0]
-    return int(row), int(column)
+        place = np.argwhere(wrong(_numbers(block)))[0]
+    if len(place) == 2:
+        return int(place[0]), int(place[1])
+    return int(np.searchsorted(block.indptr, place[0], side="right")) - 1, int(block.indices[place[0]])
 
 
 def _number(block: Any, row: int, column: int) -> float:

@@ -16,8 +16,7 @@ from persianrug._support import checks, files, npy
 
 Floats = NDArray[np.float32]
 
-_KINDS = {".npz": "an .npz file with pos, normal and area of the taxels, t1 and t2 where they feel shear, and patch, "
-                  "patch_names and patch_body"}  # fmt: skip
+_KINDS = {".npz": "an .npz file of pos, normal and area, t1 and t2, patch, patch_names and patch_body"}
 # Vectors in files are often rounded to 16 bits.
 _UNIT = 2e-3
 _MOST_TAXELS = 1 << 24
@@ -167,7 +166,7 @@ class Layout:
 
     @classmethod
     def plane(cls, rows: int, cols: int, pitch: float, *, axes: int = 1, name: str = "mat") -> Layout:
-        """A mat of rows x cols taxels in the plane z = 0, taxel row * cols + col at x = col * pitch, y = row * pitch.
+        """A mat in the plane z = 0, whose taxel row * cols + col is at x = col * pitch, y = row * pitch.
 
         Parameters
         ----------
@@ -194,10 +193,11 @@ class Layout:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Layout:
-        """Read a layout from an .npz file of `pos`, `normal`, `area`, `t1`, `t2`, `patch`, `patch_names`, `patch_body`.
+        """Read a layout from an .npz file.
 
-        Without `t1` and `t2` taxels feel pressure alone. Without `patch` each value of `body` is a patch, and without
-        that all taxels are one. All names may begin with `taxel_`, as beside frames in one file.
+        Its arrays are `pos`, `normal`, `area`, `t1`, `t2`, `patch`, `patch_names` and `patch_body`. Without `t1`
+        and `t2` taxels feel pressure alone. Without `patch` each value of `body` is a patch, and without that all
+        taxels are one. All names may begin with `taxel_`, as beside frames in one file.
 
         Raises
         ------
