@@ -97,8 +97,7 @@ def read_arrays(path: Path, wanted: Collection[str]) -> dict[str, NDArray[Any]]:
         entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
         found = [name for name in wanted if name in entries]
         for name in found:
-            if header(archive, entries[name]).hasobject:
-                raise ValueError(f"its array {name} holds Python objects")
+            header(archive, entries[name])
         check_unpacked(sum(entries[name].file_size for name in found), path.stat().st_size)
     with np.load(path) as parts:
         return {name: parts[name] for name in found}
@@ -149,6 +148,8 @@ def header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.dtype[np.gene
     """The type of an array in an archive, whose size must be what its header says."""
     with archive.open(entry) as file:
         shape, _, dtype = npy_header(file)
+        if dtype.hasobject:
+            raise ValueError(f"its part {entry.filename} holds Python objects")
         if file.tell() + math.prod(shape) * dtype.itemsize != entry.file_size:
             raise ValueError(f"its part {entry.filename} has not the size that its header says")
     return dtype

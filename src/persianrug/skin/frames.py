@@ -197,8 +197,9 @@ def _sparse(parts: dict[str, NDArray[Any]]) -> Any:
     """A CSR matrix, every part of which is what it should be."""
     if missing := [part for part in _PARTS if part not in parts]:
         raise ValueError(f"it holds no array {missing[0]}")
-    if str(parts.get("format", "csr")) not in ("csr", "b'csr'"):
-        raise ValueError(f"its format is {parts['format']}; allowed: csr")
+    # SciPy's own files say which of its formats they have, in bytes.
+    if (kind := parts.get("format")) is not None and kind.tolist() not in ("csr", b"csr"):
+        raise ValueError(f"its format is {checks.shown(kind)}; allowed: csr")
     data, indices, indptr = (parts[part] for part in _PARTS)
     npy.check_numeric(data.dtype)
     for name in ("indices", "indptr"):

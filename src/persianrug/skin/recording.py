@@ -52,8 +52,8 @@ _SCHEMAS = {
     LAYOUT: ros.POINTS, NAMES: ros.STRING, _STATE: ros.STRING, _TAXELS: ros.FLOATS, _CONTACTS: ros.POINTS,
     _CODE: ros.INTEGERS, _TRUTH: ros.FLOATS,
 }  # fmt: skip
-# What is lost at most where a process is killed: so many bytes, or seconds. The frame that ends a chunk waits until
-# that is packed, longer where it is larger.
+# What is lost at most where a process is killed: so many bytes, or seconds. The frame that ends a chunk waits
+# until that is packed, longer where it is larger.
 _CHUNK_BYTES, _CHUNK_SECONDS = 1 << 18, 1.0
 # Of the time of ROS 2.
 _MOST_SECONDS = 2**31 - 1

@@ -87,10 +87,10 @@ def unpack_layout(parts: dict[str, bytes]) -> Layout:
 def contact_points(contacts: Sequence[Contact]) -> NDArray[Any]:
     """A point (of CONTACT) for each contact."""
     points = np.zeros(len(contacts), dtype=CONTACT)
+    vectors = [np.stack([getattr(one, name) for one in contacts]) for name in _VECTORS]
+    scalars = np.array([[getattr(one, name) for name in _SCALARS] for one in contacts])
     floats = points.view(np.float32).reshape(len(contacts), -1)
-    for i, one in enumerate(contacts):
-        parts = [*one.centre, *one.centre_stderr, *one.force, *one.force_stderr]
-        floats[i, : len(_CONTACT_FLOATS)] = [*parts, *(getattr(one, name) for name in _SCALARS)]
+    floats[:, : len(_CONTACT_FLOATS)] = np.concatenate([*vectors, scalars], axis=1)
     for name in _FLAGS:
         points[name] = [getattr(one, name) for one in contacts]
     return points
