@@ -6,11 +6,13 @@ import io
 import math
 import struct
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse
+from numpy.typing import NDArray
 
 # More than this is unpacked by no file that is read at once.
 _MOST_UNPACKED = 8 << 30
@@ -83,6 +85,24 @@ def read_sparse(path: Path) -> scipy.sparse.csr_array:
     return rows
 
 
+def names(path: Path) -> list[str]:
+    """The names of the arrays in an .npz file; any exception where it is none."""
+    with zipfile.ZipFile(path) as archive:
+        return [entry.filename.removesuffix(".npy") for entry in archive.infolist()]
+
+
+def read_arrays(path: Path, wanted: Collection[str]) -> dict[str, NDArray[Any]]:
+    """Those arrays of an .npz file that are wanted and there; any exception where they cannot be read."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
+        found = [name for name in wanted if name in entries]
+        for name in found:
+            header(archive, entries[name])
+        check_unpacked(sum(entries[name].file_size for name in found), path.stat().st_size)
+    with np.load(path) as parts:
+        return {name: parts[name] for name in found}
+
+
 def sparse_parts(path: Path) -> tuple[str, tuple[int, int], dict[str, np.dtype[np.generic]]]:
     """Format and shape of a SciPy sparse matrix, and the types of its arrays; any exception where it is none."""
     with zipfile.ZipFile(path) as archive:
@@ -128,6 +148,8 @@ def header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.dtype[np.gene
     """The type of an array in an archive, whose size must be what its header says."""
     with archive.open(entry) as file:
         shape, _, dtype = npy_header(file)
+        if dtype.hasobject:
+            raise ValueError(f"its part {entry.filename} holds Python objects")
         if file.tell() + math.prod(shape) * dtype.itemsize != entry.file_size:
             raise ValueError(f"its part {entry.filename} has not the size that its header says")
     return dtype
