@@ -26,7 +26,7 @@ FRAMES = 1 << 32
 MOST_BLOCKS = 256
 LEAST_BITS, MOST_BITS = 2, 16
 # Whose transforms an encoder keeps, for those who ask for more rows of them.
-_KEPT = 4
+_KEPT = 32
 _LARGEST = 2**31 - 1
 
 
@@ -191,12 +191,13 @@ class SkinEncoder:
         Raises
         ------
         ValueError
-            If the frame is not among the last four, or it has no such block or entries.
+            If the frame is not among the last 32, or it has no such block or entries.
         """
         kept = dict(self._kept)
         number = checks.integer("frame", frame, 0, FRAMES - 1)
         if number not in kept:
-            raise ValueError(f"frame is {number}; allowed: of the last {_KEPT}, {sorted(kept)}")
+            last = "none is there yet" if not kept else f"{self._kept[0][0]} to {self._kept[-1][0]}"
+            raise ValueError(f"frame is {number}; allowed: the last {_KEPT}, {last}")
         work = kept[number]
         block = checks.integer("block", block, 0, len(work) - 1)
         order = self.transforms[block].order
