@@ -254,11 +254,14 @@ def test_packets_that_find_nobody_are_counted():
             time.sleep(0.01)
         assert sender.refused >= 1
         assert sender.receive() == []
-        # One that comes then is found by the next packet.
+        # One that comes then is found by the next packet, although the one before found nobody.
+        sender.send([b"x"])
         with UdpReceiver(port) as receiver:
             sender.send([b"y"])
             assert receiver.receive(1) == [b"y"]
+        refused = sender.refused
         sender.send([bytes(100_000)])
+        assert sender.refused == refused + 1
 
 
 def test_the_closed_end_says_so():

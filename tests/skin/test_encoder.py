@@ -62,6 +62,7 @@ def test_c_makes_the_same_bits(c_encode, n, bits):
     encoder = SkinEncoder(n, max(1, n // 4), axes=1, bits=bits, seed=n, noise=1e9)
     frames = [draw.integers(-(10**size), 10**size + 1, n) for size in (0, 2, 4)]
     frames += [
+        np.where(np.arange(n) == n // 2, -(2**31), 0), np.where(np.arange(n) == n // 2, -MOST, 0),
         np.zeros(n), np.full(n, MOST // n), np.full(n, -(MOST // n)), np.full(n, MOST), np.full(n, -MOST),
         draw.integers(-MOST, MOST, n), np.where(draw.random(n) < 0.1, draw.integers(-(10**6), 10**6, n), 0),
         *(top * encoder.transforms[0].signs.astype(np.int64) for top in (MOST // n, MOST)),
