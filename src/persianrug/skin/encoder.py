@@ -244,7 +244,11 @@ class SkinEncoder:
         log = (transform.size // transform.base).bit_length() - 1
         signs = np.packbits(transform.signs < 0, bitorder="little")
         tables = (
-            ("uint16_t", "taxels", self.numbers[block][:: self.axes] // self.axes),
+            (
+                "uint16_t" if self.n_taxels <= MOST_NUMBERS else "uint32_t",
+                "taxels",
+                self.numbers[block][:: self.axes] // self.axes,
+            ),
             ("uint8_t", "signs", signs),
             ("int8_t", "matrix", paley(transform.base).ravel()),
             ("uint16_t", "order", transform.order),
