@@ -25,8 +25,8 @@ NAMES = [
 ]  # fmt: skip
 
 FOLDERS = [
-    "decoders", "encoders", "figures", "integrations", "knots", "networks", "paper", "sketches", "sources",
-    "sweeps",
+    "decoders", "encoders", "figures", "integrations", "knots", "networks", "paper", "sketches", "skin",
+    "sources", "sweeps",
 ]  # fmt: skip
 
 

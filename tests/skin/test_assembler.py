@@ -165,7 +165,7 @@ def test_a_sender_that_begins_anew_is_believed_after_eight_frames(before):
     push(receiver, itertools.chain.from_iterable(packets(before + step) for step in range(5)))
     push(receiver, packets(before + 5)[:1])
     readings = push(receiver, itertools.chain.from_iterable(packets(step) for step in range(20)))
-    assert [reading.frame for reading in readings][0] == before + 5
+    assert readings[0].frame == before + 5
     assert whole(readings) == list(range(7, 20))
     assert right(readings)
     assert (receiver.counts.restarts, receiver.counts.late) == (1, 0)

@@ -24,8 +24,8 @@ def written(values, bits, **header):
     text += fields.pop("padding", "0") * (-len(text) % 8)
     payload = bytes(int(text[i : i + 8], 2) for i in range(0, len(text), 8))
     head = struct.pack(
-        ">2sBBIIBBHH", fields["magic"], fields["version"], bits, fields["stream"], fields["frame"], fields["block"],
-        fields["exponent"], fields["start"], fields["count"],
+        ">2sBBIIBBHH", fields["magic"], fields["version"], bits, fields["stream"], fields["frame"],
+        fields["block"], fields["exponent"], fields["start"], fields["count"],
     )  # fmt: skip
     return head + struct.pack(">I", zlib.crc32(head + payload)) + payload
 

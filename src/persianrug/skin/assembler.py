@@ -7,7 +7,8 @@ Numbers of frames go around, so a packet is of a newer frame if it is less than 
 to 128 ahead of the newest frame, is taken at once. One that is far from it either way is of a sender that has
 begun anew, or of a stream that was away for long, or of nobody: it is believed once packets of eight frames, each
 a little ahead of the one before, have come without any of the present stream between them. What was ahead by
-damage or malice alone never holds the stream up.
+damage or malice alone never holds the stream up. A sender that begins anew with a number close behind the newest
+is late until it has passed that: senders do best to begin with a number at random.
 """
 
 from __future__ import annotations

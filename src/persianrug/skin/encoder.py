@@ -26,7 +26,7 @@ FRAMES = 1 << 32
 MOST_BLOCKS = 256
 LEAST_BITS, MOST_BITS = 2, 16
 # Whose transforms an encoder keeps, for those who ask for more rows of them.
-_KEPT = 4
+_KEPT = 32
 _LARGEST = 2**31 - 1
 
 
@@ -90,7 +90,7 @@ class SkinEncoder:
     stream : int
         What packets call this skin: a digest of all that the decoder must know, except of the noise.
     frame : int
-        The number of the next frame.
+        The number of the next frame; it may be set, best at random where a sender may begin anew.
     clipped : int
         How many blocks of frames had sums that do not fit 32 bits. All counts of such a block are cut to a
         magnitude of (2^31 - 1) / n, of 1,024 N for 4,096 numbers of 1/512 N.
@@ -176,7 +176,7 @@ class SkinEncoder:
         number, work, codes = self.frame, [], []
         for block, transform in enumerate(self.transforms):
             part = counts if self._whole else counts[self.numbers[block]]
-            if np.abs(part).sum(dtype=np.int64) > _LARGEST:
+            if int(np.abs(part.astype(np.int64)).sum()) > _LARGEST:
                 part = part.clip(-(_LARGEST // transform.n), _LARGEST // transform.n)
                 self.clipped += 1
             work.append(transform.integers(part))
@@ -191,12 +191,13 @@ class SkinEncoder:
         Raises
         ------
         ValueError
-            If the frame is not among the last four, or it has no such block or entries.
+            If the frame is not among the last 32, or it has no such block or entries.
         """
         kept = dict(self._kept)
         number = checks.integer("frame", frame, 0, FRAMES - 1)
         if number not in kept:
-            raise ValueError(f"frame is {number}; allowed: of the last {_KEPT}, {sorted(kept)}")
+            last = "none is there yet" if not kept else f"{self._kept[0][0]} to {self._kept[-1][0]}"
+            raise ValueError(f"frame is {number}; allowed: the last {_KEPT}, {last}")
         work = kept[number]
         block = checks.integer("block", block, 0, len(work) - 1)
         order = self.transforms[block].order
@@ -208,7 +209,7 @@ class SkinEncoder:
     def counts(self, frame: Any) -> NDArray[np.int32]:
         """A frame in counts, flat; parameters and errors are as of `encode`.
 
-        Magnitudes are at most 2^31 - 1 counts.
+        What does not fit 32 bits becomes the nearest that does.
         """
         allowed = f"an array ({self.n_taxels}, {self.axes}) or ({self.n_sparse},) of newtons or counts"
         if not isinstance(frame, np.ndarray) or isinstance(frame, np.ma.MaskedArray):
@@ -232,7 +233,7 @@ class SkinEncoder:
             raise ValueError(f"frame is {low:.6g} at {taxel}; allowed: pressures of {least:.6g} or more")
         # Where 32 bits may not do, with room for how floats round.
         if max(-low, high) >= _LARGEST / 2 * step:
-            flat = flat.astype(np.float64).clip(-_LARGEST * step, _LARGEST * step)
+            flat = flat.astype(np.float64).clip((-_LARGEST - 1) * step, _LARGEST * step)
         if flat.dtype.kind == "f":
             flat = np.rint(flat * flat.dtype.type(1 / step))
         return flat.astype(np.int32)
@@ -243,7 +244,11 @@ class SkinEncoder:
         log = (transform.size // transform.base).bit_length() - 1
         signs = np.packbits(transform.signs < 0, bitorder="little")
         tables = (
-            ("uint16_t", "taxels", self.numbers[block][:: self.axes] // self.axes),
+            (
+                "uint16_t" if self.n_taxels <= MOST_NUMBERS else "uint32_t",
+                "taxels",
+                self.numbers[block][:: self.axes] // self.axes,
+            ),
             ("uint8_t", "signs", signs),
             ("int8_t", "matrix", paley(transform.base).ravel()),
             ("uint16_t", "order", transform.order),

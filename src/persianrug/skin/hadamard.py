@@ -9,6 +9,7 @@ transform that decoders work with.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -17,11 +18,6 @@ from numpy.typing import NDArray
 
 from persianrug._support import checks
 from persianrug.skin.paley import paley, size_for, sylvester
-
-try:
-    from persianrug.skin import kernels
-except ImportError:  # Numba comes with the extra `skin`.
-    kernels = None  # type: ignore[assignment]
 
 # Entries of a code have numbers of 16 bits in packets and in the microcontroller's tables.
 MOST_NUMBERS = 1 << 16
@@ -193,8 +189,9 @@ def transform_(x: NDArray[Any], base: int, transposed: bool = False) -> None:
     Where the extra `skin` is not installed, products with small Hadamard matrices stand in for compiled loops;
     they take three to ten times as long. In float64 they are exact for all integers that int32 has.
     """
-    if kernels is not None:
-        kernels.hadamard(x, _of_dtype(base, x.dtype), transposed, np.empty_like(x))
+    kernel = _kernel()
+    if kernel is not None:
+        kernel(x, _of_dtype(base, x.dtype), transposed, np.empty_like(x))
         return
     dtype = np.dtype(np.float64) if x.dtype == np.int32 else x.dtype
     log = (x.size // base).bit_length() - 1
@@ -202,6 +199,16 @@ def transform_(x: NDArray[Any], base: int, transposed: bool = False) -> None:
     first = _of_dtype(base, dtype)
     y = left @ x.reshape(base, len(left), len(right)).astype(dtype, copy=False) @ right
     x[:] = ((first.T if transposed else first) @ y.reshape(base, -1)).ravel()
+
+
+@cache
+def _kernel() -> Callable[..., None] | None:
+    """The compiled transform, where Numba is installed; it takes half a second to import."""
+    try:
+        from persianrug.skin.kernels import hadamard
+    except ImportError:
+        return None
+    return hadamard
 
 
 @cache
