@@ -6,6 +6,7 @@ from .bus import UdpReceiver as UdpReceiver
 from .bus import UdpSender as UdpSender
 from .contacts import Contact as Contact
 from .contacts import ContactTracker as ContactTracker
+from .decoder import SkinDecoder as SkinDecoder
 from .encoder import Code as Code
 from .encoder import SkinEncoder as SkinEncoder
 from .estimate import Estimate as Estimate
@@ -19,6 +20,7 @@ from .packets import Request as Request
 from .packets import packets_of as packets_of
 from .packets import read_packet as read_packet
 from .packets import read_request as read_request
+from .profile import SkinProfile as SkinProfile
 from .recording import Record as Record
 from .recording import RecordedCode as RecordedCode
 from .recording import RecordingReader as RecordingReader

@@ -7,6 +7,7 @@ import os
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -205,21 +206,39 @@ class Layout:
             If the file is no such file, or what it says is no layout.
         """
         with files.untrusted("layout", path, _KINDS) as target:
-            start = "taxel_" if "taxel_pos" in npy.names(target) else ""
-            wanted = ("pos", "normal", "area", "t1", "t2", "patch", "patch_names", "patch_body", "body")
-            parts = npy.read_arrays(target, [start + name for name in wanted])
-            parts = {name.removeprefix(start): part for name, part in parts.items()}
-            if missing := [name for name in ("pos", "normal", "area") if name not in parts]:
-                raise ValueError(f"it holds no array {start}{missing[0]}")
-            if ("t1" in parts) != ("t2" in parts):
-                raise ValueError("it holds one of t1 and t2; allowed: both or none")
-            tangents = None
-            if "t1" in parts:
-                if parts["t1"].shape != parts["t2"].shape:
-                    raise ValueError(f"t1 has shape {parts['t1'].shape}; allowed: {parts['t2'].shape}, as t2 has")
-                tangents = np.stack([parts["t1"], parts["t2"]], axis=1)
-            patch, patches, bodies = _patches(parts)
-            return cls(parts["pos"], parts["normal"], parts["area"], patch, patches, bodies, tangents)
+            return cls.of_arrays(target)
+
+    @classmethod
+    def of_arrays(cls, target: Path) -> Layout:
+        """The layout among the arrays of an .npz file; any exception where there is none."""
+        start = "taxel_" if "taxel_pos" in npy.names(target) else ""
+        wanted = ("pos", "normal", "area", "t1", "t2", "patch", "patch_names", "patch_body", "body")
+        parts = npy.read_arrays(target, [start + name for name in wanted])
+        parts = {name.removeprefix(start): part for name, part in parts.items()}
+        if missing := [name for name in ("pos", "normal", "area") if name not in parts]:
+            raise ValueError(f"it holds no array {start}{missing[0]}")
+        if ("t1" in parts) != ("t2" in parts):
+            raise ValueError("it holds one of t1 and t2; allowed: both or none")
+        tangents = None
+        if "t1" in parts:
+            if parts["t1"].shape != parts["t2"].shape:
+                raise ValueError(f"t1 has shape {parts['t1'].shape}; allowed: {parts['t2'].shape}, as t2 has")
+            tangents = np.stack([parts["t1"], parts["t2"]], axis=1)
+        patch, patches, bodies = _patches(parts)
+        return cls(parts["pos"], parts["normal"], parts["area"], patch, patches, bodies, tangents)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays of a file of the layout, by name."""
+        parts: dict[str, Any] = {
+            "pos": self.position,
+            "normal": self.normal,
+            "area": self.area,
+            "patch": self.patch,
+        }
+        if self.tangents is not None:
+            parts |= {"t1": self.tangents[:, 0], "t2": self.tangents[:, 1]}
+        parts |= {"patch_names": np.array(self.patches), "patch_body": np.array(self.bodies)}
+        return parts
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the layout to an .npz file that `read` reads; whole, or as it was before.
@@ -231,17 +250,8 @@ class Layout:
         """
         if not os.fspath(checks.path("path", path)).lower().endswith(".npz"):
             raise ValueError(f"path is {checks.shown(os.fspath(path))}; allowed: a name that ends in .npz")
-        parts: dict[str, Any] = {
-            "pos": self.position,
-            "normal": self.normal,
-            "area": self.area,
-            "patch": self.patch,
-        }
-        if self.tangents is not None:
-            parts |= {"t1": self.tangents[:, 0], "t2": self.tangents[:, 1]}
-        parts |= {"patch_names": np.array(self.patches), "patch_body": np.array(self.bodies)}
         with files.whole_file(path) as file:
-            np.savez_compressed(file, **parts)
+            np.savez_compressed(file, **self.arrays())
 
     def __repr__(self) -> str:
         kinds = "pressure" if self.axes == 1 else "pressure and two shears"

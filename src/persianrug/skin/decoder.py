@@ -1,0 +1,214 @@
+"""The decoder of a skin's stream: packets in, frames out, each read with what the frames before have told.
+
+What was touched in a frame is most of what is touched in the next, so the posterior of one frame is the prior of
+the next (dynamic compressed sensing; Ziniel and Schniter, arXiv 1205.4080). If a code is not explained by what was
+found in this way it is read anew as if it were the first, and the better of the two readings counts.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from persianrug._support import checks
+from persianrug.skin.assembler import Assembler, Reading
+from persianrug.skin.encoder import FRAMES, SkinEncoder
+from persianrug.skin.estimate import Estimate
+from persianrug.skin.packets import Request
+from persianrug.skin.profile import SkinProfile
+from persianrug.skin.touch import CodeLook, Found, Prior, Touched, TouchFilter
+
+# After so many frames without a code what was touched says nothing.
+_FORGOTTEN = 250
+# Frames of which more rows may be asked for.
+_KEPT = 4
+
+
+class SkinDecoder:
+    """Reads the codes of a skin's frames in their order.
+
+    Parameters
+    ----------
+    profile : SkinProfile
+    encoder : SkinEncoder
+        One made as that which sends: its transforms, lengths and resolution.
+    memory : bool
+        Whether frames are read with what was found in those before.
+    depth : int, 1 to 64
+        How many newer frames may begin before a frame whose packets are not all there is read as it is.
+
+    Attributes
+    ----------
+    assembler : Assembler
+        Its `counts` say how many packets of each kind came.
+
+    Raises
+    ------
+    ValueError
+        If profile and encoder are of different skins.
+    """
+
+    def __init__(
+        self, profile: SkinProfile, encoder: SkinEncoder, *, memory: bool = True, depth: int = 1
+    ) -> None:
+        self.profile = checks.instance("profile", profile, SkinProfile)
+        self.encoder = checks.instance("encoder", encoder, SkinEncoder)
+        layout = profile.layout
+        if (encoder.n_taxels, encoder.axes) != (layout.n_taxels, layout.axes):
+            raise ValueError(f"encoder is {encoder}; allowed with this profile: {layout}")
+        self.memory = checks.flag("memory", memory)
+        self.blocks = [_Block(profile, encoder, b) for b in range(len(encoder.numbers))]
+        sizes = [block.transform.size for block in self.blocks]
+        self.assembler = Assembler(encoder.stream, encoder.n_dense, encoder.bits, depth, sizes)
+        self._frame: int | None = None
+        self._kept: OrderedDict[int, list[Reading]] = OrderedDict()
+
+    def __repr__(self) -> str:
+        memory = "" if self.memory else ", memory=False"
+        return f"SkinDecoder({self.encoder}{memory})"
+
+    def step(self, packet: bytes) -> list[Estimate]:
+        """Take a packet; return the frames that it finishes, in their order.
+
+        What is no packet of this stream is counted and left out. A packet of more rows, which `requests` asked for,
+        gives its frame once more.
+        """
+        return self._read(self.assembler.push(packet))
+
+    def flush(self) -> list[Estimate]:
+        """The frames that still wait for packets, as they are."""
+        return self._read(self.assembler.flush())
+
+    def _read(self, readings: list[Reading]) -> list[Estimate]:
+        frames: OrderedDict[int, list[Reading]] = OrderedDict()
+        for reading in readings:
+            frames.setdefault(reading.frame, []).append(reading)
+        return [self.decode(parts) for parts in frames.values()]
+
+    def decode(self, readings: Sequence[Reading]) -> Estimate:
+        """A frame from what has come of the codes of its blocks.
+
+        More rows of the frame before, or of one of the last few, are read together with what had come of it.
+
+        Parameters
+        ----------
+        readings : sequence of Reading
+            Of one frame, each block once at most.
+
+        Raises
+        ------
+        ValueError
+            If there is no reading, or they are of several frames.
+        """
+        numbers = {reading.frame for reading in readings}
+        if len(numbers) != 1:
+            raise ValueError(f"readings are of {len(numbers)} frames; allowed: of one")
+        (frame,) = numbers
+        again = frame in self._kept
+        kept = self._kept.setdefault(frame, [])
+        kept.extend(readings)
+        while len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        passed = 1 if self._frame is None else (frame - self._frame) % FRAMES
+        if not again or frame == self._frame:
+            self._frame = frame
+        parts = []
+        for b, block in enumerate(self.blocks):
+            here = [reading for reading in kept if reading.block == b]
+            parts.append(block.step(here, frame, 0 if again else passed, self.memory))
+        return self._assembled(frame, parts, np.array([any(r.block == b for r in kept) for b in range(len(parts))]))
+
+    def _assembled(self, frame: int, parts: list[Found], heard: NDArray[np.bool_]) -> Estimate:
+        layout = self.profile.layout
+        shape = (layout.n_taxels, layout.axes)
+        x, variance = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        active = np.zeros(shape[0], np.float32)
+        for block, found in zip(self.blocks, parts, strict=True):
+            x[block.taxels], variance[block.taxels], active[block.taxels] = found.x, found.variance, found.active
+        # What presses does not pull.
+        np.maximum(x[:, 0], 0.0, out=x[:, 0])
+        x += self.profile.rest.astype(np.float32)  # type: ignore[union-attr]
+        energy = float(np.square(x).sum())
+        doubt = sum(found.doubt for found in parts)
+        return Estimate(
+            frame=frame,
+            x=x,
+            variance=variance,
+            active=active,
+            expected_error=float((doubt / energy) ** 0.5) if energy > 0 else 0.0,
+            explained=np.array([found.explained for found in parts]),
+            heard=heard,
+        )
+
+    def requests(self, estimate: Estimate, share: float = 0.25) -> list[Request]:
+        """What to ask the sender for where a frame is not explained: more rows of its blocks' transforms.
+
+        Parameters
+        ----------
+        estimate : Estimate
+        share : float in (0, 1]
+            How many more rows, of as many as a code has.
+        """
+        share = checks.probability("share", share)
+        asked = []
+        for b in np.flatnonzero(~estimate.explained & estimate.heard):
+            here = [r.entries.max() for r in self._kept.get(estimate.frame, ()) if r.block == b]
+            start = max(self.encoder.n_dense[b], max(map(int, here), default=-1) + 1)
+            count = min(max(1, round(share * self.encoder.n_dense[b])), self.blocks[b].transform.size - start)
+            if count > 0:
+                asked.append(Request(self.encoder.stream, estimate.frame, int(b), start, count))
+        return asked
+
+
+class _Block:
+    """The taxels that share a code."""
+
+    def __init__(self, profile: SkinProfile, encoder: SkinEncoder, block: int) -> None:
+        self.transform = encoder.transforms[block]
+        self.taxels = encoder.numbers[block][:: encoder.axes] // encoder.axes
+        self.resolution, self.noise = encoder.resolution, profile.noise
+        self.scale = encoder.resolution / self.transform.size**0.5
+        prior = Prior(
+            profile.p[self.taxels].astype(np.float32), profile.mean[self.taxels].astype(np.float32),
+            profile.variance[self.taxels].astype(np.float32), profile.leave,
+        )  # fmt: skip
+        self.filter = TouchFilter(prior, self.transform.size)
+        rest = profile.rest[self.taxels].astype(np.float32).ravel()  # type: ignore[index]
+        # What dead taxels always read, of every entry of a code.
+        self.rest = self.transform.rows(self.transform.size).forward(rest) if rest.any() else None
+        # What was known before the last frame, and is after it.
+        self._before: tuple[Touched | None, int] = (None, 0)
+        self._touched: Touched | None = None
+        self._age = 0
+        self._whole = self.transform.rows(encoder.n_dense[block])
+
+    def step(self, readings: list[Reading], frame: int, passed: int, memory: bool) -> Found:
+        """Read a frame that is so many after the last; 0 after, the last one anew, with more entries."""
+        if passed:
+            self._age += passed
+            self._before = (self._touched if memory and self._age < _FORGOTTEN else None, self._age)
+        before, age = self._before
+        if not readings:
+            return self.filter.expected(before, age)
+        look = self._look(readings)
+        found = self.filter.step(look, before, age)
+        self._touched, self._age = (found.touched if found.explained else None), 0
+        return found
+
+    def _look(self, readings: list[Reading]) -> CodeLook:
+        """The entries that have come, in newtons, less what dead taxels always read."""
+        whole = len(readings) == 1 and np.array_equal(readings[0].entries, self._whole.entries)
+        rows = self._whole if whole else self.transform.rows(np.concatenate([r.entries for r in readings]))
+        steps = [self.scale * 2.0**reading.exponent for reading in readings]
+        z = np.concatenate([r.values * np.float32(step) for r, step in zip(readings, steps, strict=True)])
+        if self.rest is not None:
+            z -= self.rest[rows.entries]
+        # Codes of small sums are exact: then what taxels read is rounded, and no more.
+        rounding = sum(
+            len(r.values) * (step**2 if r.exponent else self.resolution**2) / 12
+            for r, step in zip(readings, steps, strict=True)
+        )
+        return CodeLook(z.astype(np.float32, copy=False), rows, self.noise**2 + rounding / len(z))
