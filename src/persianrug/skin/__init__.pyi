@@ -13,6 +13,8 @@ from .estimate import Estimate as Estimate
 from .frames import Frames as Frames
 from .hadamard import Rows as Rows
 from .hadamard import SignedHadamard as SignedHadamard
+from .law import Prediction as Prediction
+from .law import predict as predict
 from .layout import Layout as Layout
 from .packets import DamagedPacket as DamagedPacket
 from .packets import Packet as Packet

@@ -19,7 +19,7 @@ from persianrug.skin.encoder import FRAMES, SkinEncoder
 from persianrug.skin.estimate import Estimate
 from persianrug.skin.packets import Request
 from persianrug.skin.profile import SkinProfile
-from persianrug.skin.touch import CodeLook, Found, Prior, Touched, TouchFilter
+from persianrug.skin.touch import CodeLook, Found, Touched, TouchFilter
 
 # After so many frames without a code what was touched says nothing.
 _FORGOTTEN = 250
@@ -51,9 +51,7 @@ class SkinDecoder:
         If profile and encoder are of different skins.
     """
 
-    def __init__(
-        self, profile: SkinProfile, encoder: SkinEncoder, *, memory: bool = True, depth: int = 1
-    ) -> None:
+    def __init__(self, profile: SkinProfile, encoder: SkinEncoder, *, memory: bool = True, depth: int = 1) -> None:
         self.profile = checks.instance("profile", profile, SkinProfile)
         self.encoder = checks.instance("encoder", encoder, SkinEncoder)
         layout = profile.layout
@@ -73,8 +71,8 @@ class SkinDecoder:
     def step(self, packet: bytes) -> list[Estimate]:
         """Take a packet; return the frames that it finishes, in their order.
 
-        What is no packet of this stream is counted and left out. A packet of more rows, which `requests` asked for,
-        gives its frame once more.
+        What is no packet of this stream is counted and left out. A packet of more rows, which `requests` asked
+        for, gives its frame once more.
         """
         return self._read(self.assembler.push(packet))
 
@@ -118,8 +116,10 @@ class SkinDecoder:
         parts = []
         for b, block in enumerate(self.blocks):
             here = [reading for reading in kept if reading.block == b]
-            parts.append(block.step(here, frame, 0 if again else passed, self.memory))
-        return self._assembled(frame, parts, np.array([any(r.block == b for r in kept) for b in range(len(parts))]))
+            parts.append(block.step(here, 0 if again else passed, self.memory))
+        return self._assembled(
+            frame, parts, np.array([any(r.block == b for r in kept) for b in range(len(parts))])
+        )
 
     def _assembled(self, frame: int, parts: list[Found], heard: NDArray[np.bool_]) -> Estimate:
         layout = self.profile.layout
@@ -171,11 +171,7 @@ class _Block:
         self.taxels = encoder.numbers[block][:: encoder.axes] // encoder.axes
         self.resolution, self.noise = encoder.resolution, profile.noise
         self.scale = encoder.resolution / self.transform.size**0.5
-        prior = Prior(
-            profile.p[self.taxels].astype(np.float32), profile.mean[self.taxels].astype(np.float32),
-            profile.variance[self.taxels].astype(np.float32), profile.leave,
-        )  # fmt: skip
-        self.filter = TouchFilter(prior, self.transform.size)
+        self.filter = TouchFilter(profile.prior(self.taxels), self.transform.size)
         rest = profile.rest[self.taxels].astype(np.float32).ravel()  # type: ignore[index]
         # What dead taxels always read, of every entry of a code.
         self.rest = self.transform.rows(self.transform.size).forward(rest) if rest.any() else None
@@ -185,7 +181,7 @@ class _Block:
         self._age = 0
         self._whole = self.transform.rows(encoder.n_dense[block])
 
-    def step(self, readings: list[Reading], frame: int, passed: int, memory: bool) -> Found:
+    def step(self, readings: list[Reading], passed: int, memory: bool) -> Found:
         """Read a frame that is so many after the last; 0 after, the last one anew, with more entries."""
         if passed:
             self._age += passed

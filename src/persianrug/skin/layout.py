@@ -227,7 +227,7 @@ class Layout:
         patch, patches, bodies = _patches(parts)
         return cls(parts["pos"], parts["normal"], parts["area"], patch, patches, bodies, tangents)
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> dict[str, Any]:
         """The arrays of a file of the layout, by name."""
         parts: dict[str, Any] = {
             "pos": self.position,

@@ -1,9 +1,9 @@
 """The posterior of touched taxels, compiled: what a noisy look at all numbers says, given what was known before.
 
 A taxel's g numbers are on together. Before a frame is seen a taxel is off; or newly touched, with numbers N(m, v)
-as the profile has them; or touched as it was in the frame before, with numbers N(m', v' + tau w) about what they were.
-Under the look y = x + sqrt(s2) z each of the three has a likelihood in closed form, and so have mean and variance
-of the numbers. How far touches move between frames, tau, is itself measured from the look (one step of EM).
+as the profile has them; or touched as it was in the frame before, with numbers N(m', v' + tau w) about what they
+were. Under the look y = x + sqrt(s2) z each of the three has a likelihood in closed form, and so have mean and
+variance of the numbers. How far touches move between frames, tau, is itself measured from the look (a step of EM).
 """
 
 from __future__ import annotations

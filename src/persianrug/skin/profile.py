@@ -1,4 +1,4 @@
-"""What is known of a skin before a frame is seen: how often and how hard each taxel is touched, and for how long."""
+"""What is known of a skin before a frame is seen: how often, how hard and how long each taxel is touched."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
 from persianrug._support import checks, files, npy
+from persianrug.skin.encoder import SkinEncoder
 from persianrug.skin.frames import Frames
 from persianrug.skin.layout import Layout
+from persianrug.skin.touch import Prior
+from persianrug.sources import Groups, Source, SparseGaussian
 
 Floats = NDArray[np.float64]
 
@@ -35,6 +38,8 @@ _LEAST = 1.3e-3
 _QUANTILES = np.linspace(0, 1, 33)
 # Frames that the noise is estimated from, and that are read at a time.
 _SAMPLED, _CHUNK = 256, 64
+# No noise is beyond so many times its standard deviation.
+_BELOW = 12.0
 # In so many frames a taxel that always reads the same, beside others that do not, is dead.
 _LONG = 100
 
@@ -194,6 +199,52 @@ class SkinProfile:
             for patch in range(len(self.layout.patches))
         ]
 
+    def encoder(self, ratio: float = 16.0, *, bits: int = 12, seed: int = 0) -> SkinEncoder:
+        """The encoder whose codes have one number for `ratio` of a frame's, in each block.
+
+        Raises
+        ------
+        ValueError
+            If an argument is out of its range.
+        """
+        if checks.positive("ratio", ratio) < 1:
+            raise ValueError(f"ratio is {ratio:g}; allowed: 1 or more, numbers of a frame for one of its code")
+        blocks = self.blocks()
+        n_dense = [max(1, round(len(taxels) * self.layout.axes / ratio)) for taxels in blocks]
+        return SkinEncoder(
+            self.layout.n_taxels,
+            n_dense,
+            axes=self.layout.axes,
+            bits=bits,
+            seed=seed,
+            blocks=blocks if len(blocks) > 1 else None,
+            layout=self.layout.digest,
+            # What noise makes of no pressure is rarely beyond that.
+            noise=_BELOW * self.noise,
+        )
+
+    def prior(self, taxels: NDArray[np.int64]) -> Prior:
+        """What a decoder takes to be usual of some taxels, with room for forces that were not felt in the fit."""
+        mean, variance = self.mean[taxels].copy(), self.variance[taxels].copy()
+        force = np.abs(mean[:, :1]) + np.sqrt(variance[:, :1])
+        variance[:, :1] += (_PRESS * force) ** 2
+        mean[:, 1:] *= 0.5
+        variance[:, 1:] += (_SHEAR * force) ** 2
+        return Prior(self.p[taxels], mean, _MORE * np.maximum(variance, _LEAST), self.leave)
+
+    def source(self) -> Source:
+        """`prior` of all taxels, for any decoder: the numbers of a taxel are on together.
+
+        Dead taxels are never touched. Pressures are normal here, though none is below 0.
+        """
+        axes, prior = self.layout.axes, self.prior(np.arange(self.layout.n_taxels))
+        alone = SparseGaussian(
+            p=np.repeat(np.maximum(self.p, checks.SMALLEST), axes),
+            loc=prior.mean.ravel().astype(np.float64),
+            scale=np.sqrt(prior.variance.ravel().astype(np.float64)),
+        )
+        return Groups(alone, axes) if axes > 1 else alone
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the profile to an .npz file; whole, or as it was before.
 
@@ -206,9 +257,9 @@ class SkinProfile:
             raise ValueError(f"path is {checks.shown(os.fspath(path))}; allowed: a name that ends in .npz")
         told = {"format": _FORMAT, "leave": self.leave, "noise": self.noise, "rate": self.rate,
                 "frames": self.frames, "codes": self.codes}  # fmt: skip
-        parts = {name: getattr(self, name) for name in _ARRAYS}
+        parts: dict[str, Any] = self.layout.arrays() | {name: getattr(self, name) for name in _ARRAYS}
         with files.whole_file(path) as file:
-            np.savez_compressed(file, **self.layout.arrays(), **parts, profile=np.array(json.dumps(told)))
+            np.savez_compressed(file, **parts, profile=np.array(json.dumps(told)))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SkinProfile:
@@ -229,11 +280,14 @@ class SkinProfile:
             wanted = {"leave", "noise", "rate", "frames", "codes"}
             if told.keys() != wanted:
                 raise ValueError(f"it tells {sorted(told)}; allowed: {sorted(wanted)}")
-            return cls(Layout.of_arrays(target), **parts, **told)
+            kept: dict[str, Any] = {**parts, **told}
+            return cls(Layout.of_arrays(target), **kept)
 
     def __repr__(self) -> str:
         noise = f", noise {self.noise:.3g} N" if self.noise else ""
-        return f"SkinProfile({self.layout.n_taxels} taxels, {self.layout.axes} axes, of {self.frames} frames{noise})"
+        return (
+            f"SkinProfile({self.layout.n_taxels} taxels, {self.layout.axes} axes, of {self.frames} frames{noise})"
+        )
 
 
 _ARRAYS = ("p", "mean", "variance", "change", "rest", "dead")
@@ -317,25 +371,16 @@ class _Sums:
             mean[i] = (nearer @ first[i]) / count
             variance[i] = (nearer @ second[i] + _SHRINK * usual) / count - mean[i] ** 2
         variance = np.maximum(variance, 0.0)
-        if layout.axes == 3:
-            force = np.abs(mean[:, :1]) + np.sqrt(variance[:, :1])
-            mean[:, 1:] *= 0.5
-            variance[:, 1:] += (_SHEAR * force) ** 2
-            variance[:, :1] += (_PRESS * force) ** 2
-        else:
-            variance += (_PRESS * mean) ** 2
         p = np.where(dead, 0.0, np.clip(p + _FLOOR, 0.0, 0.995))
-        return p, mean, _MORE * np.maximum(variance, _LEAST)
+        return p, mean, variance
 
 
 def _neighbours(position: NDArray[np.float32]) -> tuple[Any, Any]:
     """Weights (k, k), sparse, of taxels for each other: of those near, and of those nearer than that."""
     tree = cKDTree(position)
-    if len(position) == 1:
-        spacing = 1.0
-    else:
-        spacing = float(np.median(tree.query(position, k=2)[0][:, 1])) or 1.0
-    width = 0.75 * spacing
+    # Of one taxel alone there is no spacing, and none is needed.
+    spacing = float(np.median(np.atleast_2d(tree.query(position, k=2)[0])[:, 1])) if len(position) > 1 else 1.0
+    width = 0.75 * (spacing or 1.0)
     distance = csr_array(tree.sparse_distance_matrix(tree, 3.7 * width, output_type="coo_matrix"))
     near, nearer = distance.copy(), distance.copy()
     near.data = np.exp(-((distance.data / width) ** 2) / 2)

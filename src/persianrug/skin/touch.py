@@ -59,6 +59,9 @@ class Look(Protocol):
     def numbers(self, x: Floats, variance: float) -> Floats:
         """The numbers as the code has them, given that estimate: with noise of this variance."""
 
+    def unexplained(self, x: Floats) -> float:
+        """As `left`, of the last estimate."""
+
 
 class CodeLook:
     """The look that a code gives through its transform.
@@ -89,13 +92,13 @@ class CodeLook:
         y += x
         return y
 
+    unexplained = left
+
 
 class FreshLook:
     """The look of state evolution: of numbers x (n,) that are known, with fresh noise in every iteration."""
 
-    def __init__(
-        self, x: Floats, size: int, entries: int, noise: float, generator: np.random.Generator
-    ) -> None:
+    def __init__(self, x: Floats, size: int, entries: int, noise: float, generator: np.random.Generator) -> None:
         self.x, self.size, self.entries, self.noise, self.generator = x, size, entries, noise, generator
         self.energy = float(x @ x) / size + noise
 
@@ -106,6 +109,13 @@ class FreshLook:
     def numbers(self, x: Floats, variance: float) -> Floats:  # noqa: ARG002
         z = self.generator.standard_normal(len(self.x), dtype=np.float32)
         return self.x + np.float32(variance**0.5) * z
+
+    def unexplained(self, x: Floats) -> float:
+        # Noise is fitted too, as far as an estimate that knows what is touched would do it: that leaves a x noise
+        # / (1 - a) of error, a = touched numbers / entries, and no more in the code than noise alone.
+        share = np.count_nonzero(self.x) / self.entries
+        fitted = self.noise * share / (1 - share) if share < 1 else np.inf
+        return max(self.left(x) - fitted, self.noise)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,9 +132,9 @@ class Prior:
         The probability that a touch ends from one frame to the next.
     """
 
-    p: Floats
-    mean: Floats
-    variance: Floats
+    p: NDArray[Any]
+    mean: NDArray[Any]
+    variance: NDArray[Any]
     leave: float
 
     def __post_init__(self) -> None:
@@ -136,7 +146,7 @@ class Prior:
             new = np.log(appears / (1 - appears))
         for name, value in (("odds", odds), ("appears", appears), ("new_odds", new)):
             object.__setattr__(self, f"_{name}", value.astype(np.float32))
-        for name, value in (("mean", self.mean), ("variance", self.variance)):
+        for name, value in (("p", self.p), ("mean", self.mean), ("variance", self.variance)):
             object.__setattr__(self, name, np.ascontiguousarray(value, dtype=np.float32))
 
 
@@ -207,7 +217,11 @@ class TouchFilter:
     def expected(self, before: Touched | None, frames: int = 1) -> Found:
         """What is expected so many frames after these taxels were touched, without a code."""
         n, axes = self.shape
-        x, variance, active = np.zeros((n, axes), np.float32), np.zeros((n, axes), np.float32), np.zeros(n, np.float32)
+        x, variance, active = (
+            np.zeros((n, axes), np.float32),
+            np.zeros((n, axes), np.float32),
+            np.zeros(n, np.float32),
+        )
         if before is None:
             p = self.prior.p[:, None]
             x, active = p * self.prior.mean, self.prior.p.copy()
@@ -270,12 +284,15 @@ class TouchFilter:
             innovation = (left - noise) * self.size - float(spread.sum())
             tau = float(np.clip(innovation / float(steps.sum()), _LEAST_TAU, _MOST_TAU))
         least, idle, best = np.inf, 0, None
-        for iteration in range(1, _ITERATIONS + 1):
+        iterations = 0
+        while True:
+            iterations += 1
             sigma2 = max(max(left - noise, 0.0) * (1 - ratio) / ratio + floor, 1e-9)
             y = look.numbers(x, sigma2)
             total, moved = posterior(
-                y.reshape(self.shape), np.float32(sigma2), log_odds, self.prior.mean, self.prior.variance, self._slot,
-                weights, mean, spread, steps, np.float32(tau), estimate, doubt, active, on_mean, on_variance, *self._pass,
+                y.reshape(self.shape), np.float32(sigma2), log_odds, self.prior.mean, self.prior.variance,
+                self._slot, weights, mean, spread, steps, np.float32(tau),
+                estimate, doubt, active, on_mean, on_variance, *self._pass,
             )  # fmt: skip
             if len(mean):
                 tau = min(max(moved, _LEAST_TAU), _MOST_TAU)
@@ -289,13 +306,14 @@ class TouchFilter:
             at_floor = sigma2 < 1.2 * floor
             share = eta / max(sigma2 - eta, 1e-3 * sigma2)
             x = m + (m - y) * np.float32(share)
-            if idle >= (_PATIENCE_AT_FLOOR if at_floor else _PATIENCE) or (enough and (at_floor or floor < eta)):
+            stuck = idle >= (_PATIENCE_AT_FLOOR if at_floor else _PATIENCE)
+            if stuck or iterations == _ITERATIONS or (enough and (at_floor or floor < eta)):
                 break
             left = look.left(x)
         estimate, variance, active, total, touched = best  # type: ignore[misc]
-        left = look.left(estimate.ravel())
+        left = look.unexplained(estimate.ravel())
         fits = left <= noise * (1 + _ERRORS * (2 / look.entries) ** 0.5) + _UNEXPLAINED * look.energy
-        return Found(estimate, variance, active, total, left, fits, iteration, touched)
+        return Found(estimate, variance, active, total, left, fits, iterations, touched)
 
     def _kept(self, total: float) -> tuple[Floats, Floats, Floats, float, Touched]:
         """Copies of the posterior as it is."""
@@ -309,4 +327,3 @@ def _steps(mean: Floats) -> Floats:
     """The variance (k, axes) by which numbers move between frames, before that is measured."""
     energy = np.square(mean).sum(axis=1, keepdims=True)
     return np.broadcast_to(np.float32(_STEP**2) + np.float32(_SHARE**2) * energy, mean.shape)
-

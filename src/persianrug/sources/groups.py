@@ -163,7 +163,8 @@ class Groups(Source):
         sigma, assumed = np.asarray(sigma), np.asarray(assumed)
         if self.n_sparse is not None or prior.n_sparse is not None:
             return self._sampled(sigma, assumed, prior)
-        return self._at_levels(*np.broadcast_arrays(sigma, assumed), prior)
+        sigma, assumed = np.broadcast_arrays(sigma, assumed)
+        return self._at_levels(sigma, assumed, prior)
 
     def _at_levels(self, sigma: Floats, assumed: Floats, prior: Source) -> Floats:
         """The losses (4, ...) of features that are alike; of many levels, those of some between which they lie."""
@@ -204,7 +205,7 @@ class Groups(Source):
             share = place - below
             density = np.bincount(below, weights * (1 - share), length)
             density += np.bincount(below + 1, weights * share, length)
-            density /= density.sum()
+            density = density / density.sum()
             others = density
             for _ in range(self.size - 2):
                 others = np.maximum(fftconvolve(others, density), 0.0)
