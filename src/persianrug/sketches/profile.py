@@ -13,7 +13,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import scipy.sparse
@@ -52,6 +52,7 @@ _COMPARED, _NEAR = 256, 0.1
 _SHARE = 4
 
 _FORMAT, _VERSION = "persianrug profile", 1
+_ALLOWED = "a file that fit wrote, as `persianrug fit DATA --out profile.json` does"
 # What the format was called before, which still is read.
 _OLD_FORMAT = "persianrug laws"
 # A profile may claim any size; more than this is not read.
@@ -231,6 +232,11 @@ class Profile(Parts):
         ValueError
             If the path's folder is missing or not writable.
         """
+        with whole_file(path) as file:
+            self.write(file)
+
+    def write(self, file: BinaryIO) -> None:
+        """Write what `save` writes to an open file."""
         content: dict[str, Any] = {
             "format": _FORMAT,
             "version": _VERSION,
@@ -247,10 +253,9 @@ class Profile(Parts):
             "broken": self.broken,
         }
         content["digest"] = digest(content)
-        with whole_file(path) as file:
-            for part in json.JSONEncoder().iterencode(content):
-                file.write(part.encode())
-            file.write(b"\n")
+        for part in json.JSONEncoder().iterencode(content):
+            file.write(part.encode())
+        file.write(b"\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Profile:
@@ -261,18 +266,27 @@ class Profile(Parts):
         ValueError
             If the file cannot be read, is damaged, or is of another format or version.
         """
-        allowed = "a file that fit wrote, as `persianrug fit DATA --out profile.json` does"
         target = Path(checks.path("path", path))
         if not target.is_file():
-            raise ValueError(f"profile file {path} is missing; allowed: {allowed}")
+            raise ValueError(f"profile file {path} is missing; allowed: {_ALLOWED}")
         if target.stat().st_size > _MOST_BYTES:
-            raise ValueError(f"profile file {path} has more than {_MOST_BYTES} bytes; allowed: {allowed}")
+            raise ValueError(f"profile file {path} has more than {_MOST_BYTES} bytes; allowed: {_ALLOWED}")
         try:
-            content = json.loads(target.read_bytes())
-            found = content.get("format"), content.get("version")
-        except (ValueError, AttributeError, RecursionError, OSError) as error:
+            content = target.read_bytes()
+        except OSError as error:
             reason = " ".join(str(error).split())
-            raise ValueError(f"profile file {path} cannot be read: {reason}; allowed: {allowed}") from None
+            raise ValueError(f"profile file {path} cannot be read: {reason}; allowed: {_ALLOWED}") from None
+        return cls.of_bytes(content, path)
+
+    @classmethod
+    def of_bytes(cls, text: bytes, path: str | os.PathLike[str]) -> Profile:
+        """The profile that a file holds; `path` is what messages call it. Errors as of `load`."""
+        try:
+            content = json.loads(text)
+            found = content.get("format"), content.get("version")
+        except (ValueError, AttributeError, RecursionError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"profile file {path} cannot be read: {reason}; allowed: {_ALLOWED}") from None
         if found == (_OLD_FORMAT, _VERSION):
             warn_renamed(f"format {_OLD_FORMAT!r} of {path}", f"{_FORMAT!r}, which fit writes")
         elif found != (_FORMAT, _VERSION):
@@ -281,7 +295,7 @@ class Profile(Parts):
                 f"allowed: format {_FORMAT}, version {_VERSION}"
             )
         if content.pop("digest", "") != digest(content):
-            raise ValueError(f"profile file {path} is damaged: its digest does not fit; allowed: {allowed}")
+            raise ValueError(f"profile file {path} is damaged: its digest does not fit; allowed: {_ALLOWED}")
         try:
             source = sources.from_recipe({key: unpack(part) for key, part in content["source"].items()})
             if source.n_sparse is None:
@@ -308,7 +322,7 @@ class Profile(Parts):
             )
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(
-                f"profile file {path} holds no profile of this version: {error!s}; allowed: {allowed}"
+                f"profile file {path} holds no profile of this version: {error!s}; allowed: {_ALLOWED}"
             ) from None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +20,15 @@ from persianrug.skin.encoder import FRAMES, SkinEncoder
 from persianrug.skin.estimate import Estimate
 from persianrug.skin.packets import Request
 from persianrug.skin.profile import SkinProfile
-from persianrug.skin.touch import CodeLook, Found, Touched, TouchFilter
+from persianrug.skin.touch import NOTHING, CodeLook, Found, Touched, TouchFilter
+
+if TYPE_CHECKING:
+    from persianrug.skin.smooth import SmoothReader
 
 # After so many frames without a code what was touched says nothing.
 _FORGOTTEN = 250
+# The code of a smooth skin's frame may keep so many times what it usually keeps unexplained.
+_ROOM = 4.0
 # Frames of which more rows may be asked for.
 _KEPT = 4
 
@@ -180,6 +186,11 @@ class _Block:
         self._touched: Touched | None = None
         self._age = 0
         self._whole = self.transform.rows(encoder.n_dense[block])
+        self._smooth = None
+        if profile.smooth:
+            from persianrug.skin.smooth import SmoothReader
+
+            self._smooth = SmoothReader(profile.smooth[block], self.transform, encoder.n_dense[block])
 
     def step(self, readings: list[Reading], passed: int, memory: bool) -> Found:
         """Read a frame that is so many after the last; 0 after, the last one anew, with more entries."""
@@ -190,9 +201,23 @@ class _Block:
         if not readings:
             return self.filter.expected(before, age)
         look = self._look(readings)
+        if self._smooth is not None:
+            return self._of_smooth(self._smooth, look)
         found = self.filter.step(look, before, age)
         self._touched, self._age = (found.touched if found.explained else None), 0
         return found
+
+    def _of_smooth(self, reader: SmoothReader, look: CodeLook) -> Found:
+        x = reader.read(look.rows.entries, look.z, look.noise)
+        left = look.left(x)
+        variance = reader.variance.reshape(self.filter.shape)
+        # As well as frames of the fit, with room for one that is not like all others.
+        usual = _ROOM * float(variance.sum()) / self.transform.size
+        x = x.reshape(self.filter.shape)
+        active = (np.square(x).sum(axis=1) > 4 * variance.sum(axis=1)).astype(np.float32)
+        doubt = float(variance.sum())
+        fits = bool(left <= look.noise * (1 + 6 * (2 / look.entries) ** 0.5) + usual)
+        return Found(x, variance, active, doubt, left, fits, 1, NOTHING)
 
     def _look(self, readings: list[Reading]) -> CodeLook:
         """The entries that have come, in newtons, less what dead taxels always read."""

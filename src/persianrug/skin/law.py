@@ -81,6 +81,8 @@ def predict(
     packets = checks.integer("packets", packets, 1)
     frames = checks.integer("frames", frames, 2 * _SKIPPED)
     generator = np.random.default_rng(checks.seed(seed))
+    if profile.smooth:
+        return _of_smooth(profile, encoder, packet_loss)
     lost, energy = np.zeros(frames), np.zeros(frames)
     explained = np.ones(frames, dtype=bool)
     for block, numbers in enumerate(encoder.numbers):
@@ -104,16 +106,30 @@ def predict(
                 explained[k] = False
             lost[k] += float(np.square(found.x - x).sum())
             energy[k] += float(np.square(x).sum())
-    lost, energy, explained = lost[_SKIPPED:], energy[_SKIPPED:], explained[_SKIPPED:]
+    return _summed(lost[_SKIPPED:], energy[_SKIPPED:], float(explained[_SKIPPED:].mean()))
+
+
+def _of_smooth(profile: SkinProfile, encoder: SkinEncoder, packet_loss: float) -> Prediction:
+    """As `predict`, of frames that were held out in the fit; of a code without what is lost on average."""
+    from persianrug.skin.smooth import SmoothReader
+
+    parts = []
+    for rows, transform, n_dense in zip(profile.smooth, encoder.transforms, encoder.n_dense, strict=True):
+        parts.append(SmoothReader(rows, transform, max(1, round(n_dense * (1 - packet_loss)))).losses())
+    lost, energy = (np.sum(part, axis=0) for part in zip(*parts, strict=True))
+    return _summed(lost, energy, 1.0)
+
+
+def _summed(lost: NDArray[np.float64], energy: NDArray[np.float64], explained: float) -> Prediction:
     touched = energy > 0
     if not touched.any():
-        return Prediction(0.0, 1.0, 1.0, float(explained.mean()))
+        return Prediction(0.0, 1.0, 1.0, explained)
     errors = np.sqrt(lost[touched] / energy[touched])
     return Prediction(
         error=float(np.sqrt(lost.sum() / energy.sum())),
         within_1_percent=float((errors <= 0.01).mean()),
         within_5_percent=float((errors <= 0.05).mean()),
-        explained=float(explained.mean()),
+        explained=explained,
     )
 
 

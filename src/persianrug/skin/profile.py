@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +19,12 @@ from persianrug._support import checks, files, npy
 from persianrug.skin.encoder import SkinEncoder
 from persianrug.skin.frames import Frames
 from persianrug.skin.layout import Layout
+from persianrug.skin.paley import size_for
 from persianrug.skin.touch import Prior
-from persianrug.sources import Groups, Source, SparseGaussian
+
+if TYPE_CHECKING:
+    from persianrug.sketches.profile import Profile
+    from persianrug.sources import Source
 
 Floats = NDArray[np.float64]
 
@@ -36,6 +42,8 @@ _SHEAR, _PRESS, _MORE = 0.5, 0.3, 1.3
 _LEAST = 1.3e-3
 # Quantiles of how much touches change from a frame to the next that are kept.
 _QUANTILES = np.linspace(0, 1, 33)
+# Where more of all taxels is touched on average, a skin is smooth.
+_SMOOTH = 0.15
 # Frames that the noise is estimated from, and that are read at a time.
 _SAMPLED, _CHUNK = 256, 64
 # No noise is beyond so many times its standard deviation.
@@ -70,6 +78,9 @@ class SkinProfile:
         How many it was learnt from.
     codes : tuple of tuples of str
         Patches that share a code of their own; patches that are in none share one more. By default all share one.
+    smooth : tuple of sketches.Profile
+        Of skins of which much is touched at once: the distribution of the frames of each code, padded to the
+        length of its transform. Others have none.
 
     Raises
     ------
@@ -88,7 +99,8 @@ class SkinProfile:
     dead: NDArray[np.bool_] | None = None
     rate: float | None = None
     frames: int = 0
-    codes: tuple[tuple[str, ...], ...] = field(default=())
+    codes: tuple[tuple[str, ...], ...] = ()
+    smooth: tuple[Profile, ...] = ()
 
     def __post_init__(self) -> None:
         layout = checks.instance("layout", self.layout, Layout)
@@ -127,6 +139,10 @@ class SkinProfile:
             if named.count(name) > 1:
                 raise ValueError(f"codes hold patch {name} twice; allowed: once")
         object.__setattr__(self, "codes", codes)
+        sizes = [size_for(len(taxels) * layout.axes) for taxels in self.blocks()]
+        if self.smooth and [rows.n_sparse for rows in self.smooth] != [size for size, _ in sizes]:
+            found = [rows.n_sparse for rows in self.smooth]
+            raise ValueError(f"smooth has profiles of {found} numbers; allowed: as long as the codes' transforms")
 
     @classmethod
     def fit(
@@ -169,7 +185,7 @@ class SkinProfile:
         if not sums.touched[~dead].any():
             raise ValueError(f"{frames.name} shows no touch in {len(frames)} frames; allowed: frames with touches")
         p, mean, variance = sums.pooled(dead)
-        return cls(
+        profile = cls(
             layout=layout,
             p=p,
             mean=mean,
@@ -183,6 +199,16 @@ class SkinProfile:
             frames=len(frames),
             codes=tuple(tuple(code) for code in codes),
         )
+        if sums.touched[~dead].mean() <= _SMOOTH * len(frames):
+            return profile
+        from persianrug.skin.smooth import fit_rows
+
+        return replace(profile, smooth=tuple(fit_rows(frames, numbers) for numbers in profile.numbers()))
+
+    def numbers(self) -> list[NDArray[np.int64]]:
+        """Which numbers of a flat frame each code is of."""
+        axes = self.layout.axes
+        return [(taxels[:, None] * axes + np.arange(axes)).ravel() for taxels in self.blocks()]
 
     def blocks(self) -> list[NDArray[np.int64]]:
         """The taxels of each code: those of `codes`, and last those of all other patches."""
@@ -237,6 +263,8 @@ class SkinProfile:
 
         Dead taxels are never touched. Pressures are normal here, though none is below 0.
         """
+        from persianrug.sources import Groups, SparseGaussian
+
         axes, prior = self.layout.axes, self.prior(np.arange(self.layout.n_taxels))
         alone = SparseGaussian(
             p=np.repeat(np.maximum(self.p, checks.SMALLEST), axes),
@@ -258,6 +286,10 @@ class SkinProfile:
         told = {"format": _FORMAT, "leave": self.leave, "noise": self.noise, "rate": self.rate,
                 "frames": self.frames, "codes": self.codes}  # fmt: skip
         parts: dict[str, Any] = self.layout.arrays() | {name: getattr(self, name) for name in _ARRAYS}
+        for block, rows in enumerate(self.smooth):
+            content = io.BytesIO()
+            rows.write(content)
+            parts[f"{_SMOOTH_ROWS}{block}"] = np.frombuffer(content.getvalue(), dtype=np.uint8)
         with files.whole_file(path) as file:
             np.savez_compressed(file, **parts, profile=np.array(json.dumps(told)))
 
@@ -280,7 +312,10 @@ class SkinProfile:
             wanted = {"leave", "noise", "rate", "frames", "codes"}
             if told.keys() != wanted:
                 raise ValueError(f"it tells {sorted(told)}; allowed: {sorted(wanted)}")
-            kept: dict[str, Any] = {**parts, **told}
+            blocks = sorted(name for name in npy.names(target) if name.startswith(_SMOOTH_ROWS))
+            found = npy.read_arrays(target, blocks)
+            smooth = tuple(_rows(found[f"{_SMOOTH_ROWS}{block}"], target) for block in range(len(blocks)))
+            kept: dict[str, Any] = {**parts, **told, "smooth": smooth}
             return cls(Layout.of_arrays(target), **kept)
 
     def __repr__(self) -> str:
@@ -290,16 +325,28 @@ class SkinProfile:
         )
 
 
+_SMOOTH_ROWS = "rows_of_code_"
 _ARRAYS = ("p", "mean", "variance", "change", "rest", "dead")
+
+
+def _rows(content: NDArray[Any], path: Path) -> Profile:
+    if content.dtype != np.uint8 or content.ndim != 1:
+        raise ValueError(f"its profile of rows is an array of {content.dtype}; allowed: bytes")
+    from persianrug.sketches.profile import Profile
+
+    return Profile.of_bytes(content.tobytes(), path)
 
 
 def _noise_of(frames: Frames) -> float:
     """The standard deviation of numbers of taxels that nothing touches: 0 where half of all read 0.
 
     Most numbers are of such taxels, so it is that of a normal distribution with the median of their magnitudes.
+    Where they are not, as many are beyond all noise, what is measured is no noise.
     """
     places = np.unique(np.linspace(0, len(frames) - 1, _SAMPLED).astype(int))
-    return float(np.median([np.median(np.abs(frames[int(place)])) for place in places]) / 0.67449)
+    sample = np.abs(np.stack([frames[int(place)] for place in places]))
+    noise = float(np.median(sample) / 0.67449)
+    return noise if (sample > 5 * noise).mean() <= _SMOOTH else 0.0
 
 
 class _Sums:

@@ -168,6 +168,11 @@ class Touched:
     variance: Floats
 
 
+NOTHING = Touched(
+    np.empty(0, np.int64), np.empty(0, np.float32), np.empty((0, 1), np.float32), np.empty((0, 1), np.float32)
+)
+
+
 @dataclass(frozen=True, eq=False)
 class Found:
     """What a frame's code has told of a block.
