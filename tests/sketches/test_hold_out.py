@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse
 
 import persianrug as pr
-from persianrug.sketches.hold_out import HoldOut, succession
+from persianrug.sketches.hold_out import Halves, HoldOut, succession
 
 N = 40
 
@@ -57,6 +57,29 @@ def test_independent_rows_are_drawn():
     plain = pr.ProfileFitter(N)
     plain.add(x)
     assert np.array_equal(plain.profile().held_out.toarray(), profile.held_out.toarray())
+
+
+def test_halves_are_blocks_where_rows_follow():
+    x = recording()
+    for rows in (x, scipy.sparse.csr_array(x)):
+        halves = Halves.of(rows, seed=0)
+        assert halves.kind == "blocks"
+        fitted, others = (
+            part.toarray() if hasattr(part, "tocsr") else part for part in (halves.fitted, halves.others)
+        )
+        quarters = x.reshape(4, 2, 50, N)
+        assert np.array_equal(fitted, quarters[:, 0].reshape(200, N))
+        assert np.array_equal(others, quarters[:, 1].reshape(200, N))
+
+
+@pytest.mark.parametrize("x", [np.random.default_rng(0).random((201, N)), recording(31)])
+def test_and_else_drawn(x):
+    """Too few rows do not tell whether they follow."""
+    halves = Halves.of(x, seed=3)
+    order = np.random.default_rng(3).permutation(len(x))
+    assert halves.kind == "random"
+    assert np.array_equal(halves.fitted, x[order[: len(x) // 2]])
+    assert np.array_equal(halves.others, x[order[len(x) // 2 :]])
 
 
 def test_near_copies_are_seen():

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from persianrug.sketches.profile import Profile
     from persianrug.sketches.rows import RowFile
     from persianrug.sketches.sketch import Sketch
-from persianrug.cli.pipes import PIPE, binary_stream, expected_loss, size_of
+from persianrug.cli.pipes import PIPE, binary_stream, expected_loss, size_of, succession_words
 
 _Data = Annotated[
     Path,
@@ -90,10 +90,8 @@ def fit(
     console.print(
         f"{escape(str(out))}: profile of {_features(profile)} from {profile.rows} rows, {_held_words(profile)}"
     )
-    if held.follows:
-        console.print(
-            f"rows follow each other: the next is {held.succession:.2g} times as far as any, in squared distance"
-        )
+    if held.follows and held.succession is not None:
+        console.print(succession_words(held.succession))
     console.print(
         f"{report['source']} amplitudes, p = {report['p']:.4g} on average, mean = {report['mean']:.4g}, "
         f"variance = {report['variance']:.4g}"
