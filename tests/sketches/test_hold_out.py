@@ -1,5 +1,7 @@
 """Which rows are held out: blocks where rows follow each other, and what that says of others."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -156,6 +158,22 @@ def test_profiles_of_blocks_are_stored_and_add_up(tmp_path):
     # One that was drawn beside one of blocks.
     mixed = one + profile_of(np.random.default_rng(0).random((200, N)))[0]
     assert len(np.unique(mixed.groups)) == 4 + 50
+
+
+def test_how_rows_were_held_out_is_kept(tmp_path):
+    one = replace(profile_of(recording())[0], held_by="blocks")
+    one.save(tmp_path / "one.json")
+    assert pr.Profile.load(tmp_path / "one.json").held_by == "blocks"
+    two = replace(profile_of(recording(seed=1))[0], held_by="blocks")
+    assert (one + two).held_by == "blocks"
+    assert (one + replace(two, held_by="file")).held_by is None
+    replace(one, held_by="else").save(tmp_path / "two.json")
+    with pytest.raises(ValueError, match="held_by is 'else'"):
+        pr.Profile.load(tmp_path / "two.json")
+    sketcher = pr.Sketcher(ratio=0.5)
+    assert sketcher.fit(recording()).profile_.held_by == "blocks"
+    assert sketcher.partial_fit(recording()[:100]).profile_.held_by == "blocks"
+    assert pr.Sketcher(ratio=0.5).partial_fit(recording()).profile_.held_by == "random"
 
 
 def test_groups_make_the_standard_error_larger():

@@ -51,6 +51,14 @@ def test_a_session_that_was_not_fitted(session, ratio, decoder, most):
     assert abs(found - plan.loss) < 3 * plan.stderr
 
 
+def test_components_that_lose_less_are_said_to():
+    """By the difference of both on the same blocks, each of which loses now more and now less."""
+    plan, _ = pr.make_plan(profile("mattress_0"), ratio=0.125, bits=8, decoder="lmmse")
+    assert plan.pca_is_better
+    assert plan.pca_stderr < 0.4 * plan.stderr
+    assert plan.pca_gain < 2 * plan.stderr
+
+
 def test_the_law_is_exact_on_halves_of_a_session():
     """What rounding adds is all that the law does not know to the last digit.
 

@@ -54,8 +54,8 @@ def solve(
         Path | None,
         typer.Option(
             help="Rows from a .npy, .npz, .h5ad, .parquet or .safetensors file instead of --p, --source and "
-            "--n-sparse: the source is fitted on one half, losses are measured on the other. Halves are random, or "
-            "blocks where rows follow each other."
+            "--n-sparse: the source is fitted on one half, losses are measured on the other. Halves are random, "
+            "or blocks where rows follow each other."
         ),
     ] = None,
     decoders: Annotated[
