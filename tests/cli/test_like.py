@@ -1,19 +1,28 @@
 """Codes of more rows, as in a file that is there and holds the sketch of both."""
 
 import re
+import shutil
 
 import numpy as np
 import pytest
 
 import persianrug as pr
 from tests.cli.helpers import of_json, ran
-from tests.conftest import refused
+from tests.conftest import invoke, refused
+
+
+@pytest.fixture(scope="module")
+def one(made, tmp_path_factory):
+    """Codes that others are like."""
+    path = tmp_path_factory.mktemp("like") / "one.rug"
+    options = ("--profile", "profile.json", "--ratio", 0.5, "--bits", 8, "--out", path)
+    ran(invoke(made.folder, "compress", "y.npy", *options))
+    return path
 
 
 @pytest.fixture
-def folder(here, run):
-    (here / "one.rug").unlink(missing_ok=True)
-    ran(run("compress", "y.npy", "--profile", "profile.json", "--ratio", 0.5, "--bits", 8, "--out", "one.rug"))
+def folder(here, one):
+    shutil.copy(one, here)
     return here
 
 

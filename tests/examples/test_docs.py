@@ -75,8 +75,8 @@ def test_a_page_runs(page, tmp_path):
     # As in a clone of the repository, with the copy that docs/sketches.md starts with.
     shutil.copytree(ROOT / "examples" / "data", tmp_path / "examples" / "data")
     shutil.copy(ROOT / "examples" / "data" / "pbmc68k_reduced.npz", tmp_path / "cells.npz")
-    for half in ("insoles_0.npz", "insoles_1.npz"):
-        shutil.copy(ROOT / "examples" / "data" / half, tmp_path)
+    for name in ("insoles_0", "insoles_1", "mattress_0", "mattress_1"):
+        shutil.copy(ROOT / "examples" / "data" / f"{name}.npz", tmp_path)
     names = {"__name__": page}
     for language, step in steps(page):
         if told(step, LEFT_OUT) or repeated(page, step):
