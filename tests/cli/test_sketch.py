@@ -167,7 +167,9 @@ class TestChoices:
         found = of_json(command("verify", "own.rug", "--data", "x.npy", "--json"))
         assert found["measured"] == pytest.approx(found["expected"], rel=0.2, abs=4 * report["stderr"])
 
-    @pytest.mark.parametrize(("bits", "decoder"), [(None, "auto"), (8, "auto"), ("auto", "bayes")])
+    @pytest.mark.parametrize(
+        ("bits", "decoder"), [(None, "auto"), pytest.param(8, "auto", marks=pytest.mark.slow), ("auto", "bayes")]
+    )
     def test_a_target_is_met_by_the_smallest_code(self, bits, decoder, here, command):
         target = 0.006
         options = ("--decoder", decoder, *(() if bits is None else ("--bits", bits)))

@@ -152,7 +152,7 @@ class TestOfALoss:
         assert pr.make_plan(profile, target_loss=10.0)[0].n_dense == 1
         assert pr.make_plan(profile, target_loss=1e-20, decoder="linear")[0].n_dense == N
 
-    @pytest.mark.parametrize("target", [2e-2, 2e-3])
+    @pytest.mark.parametrize("target", [2e-2, pytest.param(2e-3, marks=pytest.mark.slow)])
     def test_bits_of_the_smallest_code(self, profile, target):
         auto, sketch = pr.make_plan(profile, target_loss=target, bits="auto")
         floats, _ = pr.make_plan(profile, target_loss=target)
