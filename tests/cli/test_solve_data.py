@@ -13,8 +13,8 @@ from tests.cli.helpers import of_json, ran
 CELLS = Path(__file__).parents[2] / "examples" / "data" / "pbmc68k_reduced.npz"
 
 
-def test_solve_on_the_cells(run):
-    kinds = "linear,relu,topk,bayes,oamp"
+@pytest.mark.parametrize("kinds", ["linear,relu,topk,bayes", pytest.param("oamp", marks=pytest.mark.slow)])
+def test_solve_on_the_cells(kinds, run):
     result = run("solve", "--data", CELLS, "--ratio", 0.5, "--measure", "--json", "--decoders", kinds)
     report = json.loads(result.stdout)
     assert report["source"]["name"] == "empirical"

@@ -21,6 +21,9 @@ LEFT_OUT = {
     "persianrug reproduce --quick --out reproduction": "takes minutes; tests/paper runs a smaller plan whole",
     "persianrug reproduce --full --out paper": "takes days",
     "persianrug reproduce --figure budget": "trains for minutes",
+    "insoles": "takes a minute; test_tutorial runs them and compares what they print",
+    "mattress_01": "as the insoles",
+    "mattress.json": "as the insoles",
     "model = DistributedDataParallel(network)": "is one of several processes; tests/integrations starts them",
 }
 # What is run with less to do, so that what follows has what it needs.
@@ -75,8 +78,6 @@ def test_a_page_runs(page, tmp_path):
     # As in a clone of the repository, with the copy that docs/sketches.md starts with.
     shutil.copytree(ROOT / "examples" / "data", tmp_path / "examples" / "data")
     shutil.copy(ROOT / "examples" / "data" / "pbmc68k_reduced.npz", tmp_path / "cells.npz")
-    for name in ("insoles_0", "insoles_1", "mattress_0", "mattress_1"):
-        shutil.copy(ROOT / "examples" / "data" / f"{name}.npz", tmp_path)
     names = {"__name__": page}
     for language, step in steps(page):
         if told(step, LEFT_OUT) or repeated(page, step):

@@ -34,7 +34,7 @@ def alike(said, printed):
 
 
 def test_the_tutorial_has_its_steps():
-    assert len(STEPS) == 17
+    assert len(STEPS) == 16
     assert [step[0] for step in STEPS].count("python") == 2
 
 
