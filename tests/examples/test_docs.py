@@ -22,6 +22,7 @@ LEFT_OUT = {
     "persianrug reproduce --full --out paper": "takes days",
     "persianrug reproduce --figure budget": "trains for minutes",
     "insoles": "takes a minute; test_tutorial runs them and compares what they print",
+    "more.rug": "is written with the insoles",
     "mattress_01": "as the insoles",
     "mattress.json": "as the insoles",
     "model = DistributedDataParallel(network)": "is one of several processes; tests/integrations starts them",
@@ -57,7 +58,8 @@ def told(step, lines):
 def repeated(page, step):
     """Whether a page before has the same command, which writes nothing that others need."""
     before = PAGES[: PAGES.index(page)]
-    return step.startswith("persianrug solve ") and any((one, "persianrug", step) in STEPS for one in before)
+    reads = step.startswith(tuple(f"persianrug {command} " for command in ("solve", "plan", "inspect", "verify")))
+    return reads and any((one, "persianrug", step) in STEPS for one in before)
 
 
 STEPS = [(page, *step) for page in PAGES for step in steps(page)]
