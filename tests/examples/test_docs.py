@@ -75,6 +75,7 @@ def test_the_pages_have_their_steps():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("planned_once")
 @pytest.mark.parametrize("page", [page for page in PAGES if any(page == one for one, *_ in STEPS)])
 def test_a_page_runs(page, tmp_path):
     # As in a clone of the repository, with the copy that docs/sketches.md starts with.

@@ -13,8 +13,6 @@ from tests.conftest import invoke
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"<!-- run -->\n```(python)?\n(.*?)```(?:\n```\n(.*?)```)?", re.DOTALL)
 STEPS = [match.groups() for match in BLOCK.finditer((ROOT / "docs" / "sketches.md").read_text())]
-# The recordings come last, and need nothing of the cells; tests/sketches/test_recordings.py has a quick one of them.
-RECORDED = next(place for place, step in enumerate(STEPS) if "insoles" in step[1])
 NUMBER = re.compile(r"[-+]?\d[\d.]*(?:e[-+]?\d+)?")
 
 
@@ -41,15 +39,9 @@ def test_the_tutorial_has_its_steps():
 
 
 # In order, since each needs what those before have written.
-@pytest.mark.parametrize(
-    "part",
-    [
-        pytest.param(slice(0, RECORDED), id="cells"),
-        pytest.param(slice(RECORDED, None), id="recordings", marks=pytest.mark.slow),
-    ],
-)
-def test_every_step_prints_what_it_says(part, folder, command_environment):
-    for language, text, after in STEPS[part]:
+@pytest.mark.usefixtures("planned_once")
+def test_every_step_prints_what_it_says(folder, command_environment):
+    for language, text, after in STEPS:
         if language == "python":
             said = after or ""
             result = subprocess.run(
