@@ -1,17 +1,28 @@
 """Codes of more rows, as in a file that is there and holds the sketch of both."""
 
+import re
+import shutil
+
 import numpy as np
 import pytest
 
 import persianrug as pr
 from tests.cli.helpers import of_json, ran
-from tests.conftest import refused
+from tests.conftest import invoke, refused
+
+
+@pytest.fixture(scope="module")
+def one(made, tmp_path_factory):
+    """Codes that others are like."""
+    path = tmp_path_factory.mktemp("like") / "one.rug"
+    options = ("--profile", "profile.json", "--ratio", 0.5, "--bits", 8, "--out", path)
+    ran(invoke(made.folder, "compress", "y.npy", *options))
+    return path
 
 
 @pytest.fixture
-def folder(here, run):
-    (here / "one.rug").unlink(missing_ok=True)
-    ran(run("compress", "y.npy", "--profile", "profile.json", "--ratio", 0.5, "--bits", 8, "--out", "one.rug"))
+def folder(here, one):
+    shutil.copy(one, here)
     return here
 
 
@@ -19,7 +30,7 @@ def test_more_rows_as_in_a_file(folder, run, made):
     np.save(folder / "z.npy", made.y[:50])
     said = ran(run("compress", "z.npy", "--like", "one.rug", "--out", "two.rug"))
     assert "two.rug: 50 rows of 512 features in" in said
-    assert "with one.rug, which holds the sketch of both and must stay beside it" in said
+    assert "; one.rug holds the sketch of both files and must stay beside two.rug" in said
     report = of_json(run("compress", "z.npy", "--like", "two.rug", "--out", "three.rug", "--json"))
     assert (report["like"], report["rows"], report["bits"]) == ("one.rug", 50, 8)
     assert "its sketch is in one.rug, which must stay beside it" in ran(run("inspect", "two.rug"))
@@ -30,7 +41,19 @@ def test_more_rows_as_in_a_file(folder, run, made):
     with pr.RugReader(folder / "one.rug") as one, pr.RugReader(folder / "two.rug") as two:
         assert np.allclose(np.asarray(one[:50]), np.asarray(two[:]))
     (folder / "one.rug").unlink()
-    assert "two.rug needs one.rug beside it" in refused(run("inspect", "two.rug"))
+    missing = refused(run("inspect", "two.rug"))
+    assert "two.rug needs one.rug beside it" in missing
+    assert missing.count("allowed") == 1
+
+
+def test_whose_factors_they_are(tmp_path, monkeypatch, run):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    np.save("x.npy", np.maximum(1 + rng.standard_normal((200, 2)) @ rng.standard_normal((2, 32)), 0))
+    ran(run("compress", "x.npy", "--ratio", 0.5, "--decoder", "lmmse", "--out", "one.rug"))
+    ran(run("compress", "x.npy", "--like", "one.rug", "--out", "two.rug"))
+    assert re.search(r"with \d+ factors, [\d.]+ kB of the file, ", ran(run("inspect", "one.rug")))
+    assert re.search(r"with \d+ factors, [\d.]+ kB of one.rug, ", ran(run("inspect", "two.rug")))
 
 
 @pytest.mark.parametrize(

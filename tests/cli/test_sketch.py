@@ -25,8 +25,8 @@ class TestCommands:
     def test_fit(self, made, here, run):
         assert "profile.json: profile of 512 features from 300 rows, 100 held out" in made.said["fit"]
         report = of_json(run("fit", "x.npy", "--out", "again.json", "--json"))
-        assert report.keys() == {"n_sparse", "rows", "held_out_rows", "source", "p", "mean", "variance", "unseen",
-                                 "data_variance", "broken", "suspect", "succession", "out"}  # fmt: skip
+        assert report.keys() == {"n_sparse", "rows", "held_out_rows", "held_by", "source", "p", "mean", "variance",
+                                 "unseen", "data_variance", "broken", "suspect", "succession", "out"}  # fmt: skip
         assert (report["n_sparse"], report["rows"], report["held_out_rows"]) == (N, 300, 100)
         assert (report["source"], report["out"]) == ("truncated-normal", "again.json")
         assert report["p"] == pytest.approx(np.mean(made.x > 0), rel=0.05)
@@ -167,7 +167,9 @@ class TestChoices:
         found = of_json(command("verify", "own.rug", "--data", "x.npy", "--json"))
         assert found["measured"] == pytest.approx(found["expected"], rel=0.2, abs=4 * report["stderr"])
 
-    @pytest.mark.parametrize(("bits", "decoder"), [(None, "auto"), (8, "auto"), ("auto", "bayes")])
+    @pytest.mark.parametrize(
+        ("bits", "decoder"), [(None, "auto"), pytest.param(8, "auto", marks=pytest.mark.slow), ("auto", "bayes")]
+    )
     def test_a_target_is_met_by_the_smallest_code(self, bits, decoder, here, command):
         target = 0.006
         options = ("--decoder", decoder, *(() if bits is None else ("--bits", bits)))

@@ -8,19 +8,23 @@ import pytest
 import scipy.sparse
 
 import persianrug as pr
-from tests.cli.helpers import of_json
+from tests.cli.helpers import of_json, ran
 
 CELLS = Path(__file__).parents[2] / "examples" / "data" / "pbmc68k_reduced.npz"
 
 
-def test_solve_on_the_cells(run):
-    kinds = "linear,relu,topk,bayes,oamp"
+@pytest.mark.parametrize("kinds", ["linear,relu,topk,bayes", pytest.param("oamp", marks=pytest.mark.slow)])
+def test_solve_on_the_cells(kinds, run):
     result = run("solve", "--data", CELLS, "--ratio", 0.5, "--measure", "--json", "--decoders", kinds)
     report = json.loads(result.stdout)
     assert report["source"]["name"] == "empirical"
     assert report["source"]["p"] == pytest.approx(0.326, abs=0.01)
     assert (report["n_sparse"], report["n_dense"]) == (765, 382)
     assert report["per_feature_source"] == "truncated-normal"
+    # Cells are independent, and drawn.
+    held = report["hold_out"]
+    assert (held["kind"], held["fitted_rows"], held["rows"]) == ("random", 350, 350)
+    assert held["succession"] == pytest.approx(1, abs=0.1)
     # Features are neither alike nor independent, and the laws miss; here by little.
     for name, row in report["decoders"].items():
         own = row["per_feature"]
@@ -116,3 +120,32 @@ def test_rows_of_every_size(size, run, tmp_path):
         assert "allowed with a covariance: up to 1e+37" in said
     of_json(run("fit", "rows.npy", "--out", "p.json", "--json"))
     assert of_json(run("plan", "p.json", "--ratio", 0.5, "--json"))["loss"] < size**2
+
+
+class TestARecording:
+    """Rows that follow each other: halves drawn at random would be near copies."""
+
+    FILE = CELLS.parent / "mattress_0.npz"
+    OPTIONS = ("--ratio", 0.25, "--measure", "--decoders", "lmmse")
+
+    def test_blocks_are_held_out(self, run):
+        report = of_json(run("solve", "--data", self.FILE, *self.OPTIONS, "--json"))
+        held, row = report["hold_out"], report["decoders"]["lmmse"]
+        assert (held["kind"], held["fitted_rows"], held["rows"]) == ("blocks", 140, 140)
+        assert held["succession"] < 0.1
+        # Of rows drawn at random both are below 0.7.
+        assert row["measured"] > 10
+        assert row["predicted"] == pytest.approx(row["measured"], rel=0.3)
+
+    def test_and_said(self, run):
+        said = ran(run("solve", "--data", self.FILE, *self.OPTIONS))
+        assert "split in blocks: 140 rows fitted, 140 held out in 4 blocks\n" in said
+        assert "the next is 0.067 times as far as a row drawn at random, in squared distance\n" in said
+
+    def test_shuffled_rows_are_drawn(self, run, tmp_path):
+        with np.load(self.FILE) as file:
+            (rows,) = file.values()
+        np.save(tmp_path / "rows.npy", rows[np.random.default_rng(0).permutation(len(rows))])
+        said = ran(run("solve", "--data", "rows.npy", "--ratio", 0.25, "--decoders", "linear"))
+        assert "split at random: 140 rows fitted, 140 held out\n" in said
+        assert "follow each other" not in said

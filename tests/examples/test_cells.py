@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# The steps of docs/sketches.md do the same to fewer sizes and decoders, and are run by test_tutorial.
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parents[2] / "examples" / "cells.py"
 
 

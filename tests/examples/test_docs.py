@@ -21,6 +21,10 @@ LEFT_OUT = {
     "persianrug reproduce --quick --out reproduction": "takes minutes; tests/paper runs a smaller plan whole",
     "persianrug reproduce --full --out paper": "takes days",
     "persianrug reproduce --figure budget": "trains for minutes",
+    "insoles": "takes a minute; test_tutorial runs them and compares what they print",
+    "more.rug": "is written with the insoles",
+    "mattress_01": "as the insoles",
+    "mattress.json": "as the insoles",
     "model = DistributedDataParallel(network)": "is one of several processes; tests/integrations starts them",
 }
 # What is run with less to do, so that what follows has what it needs.
@@ -54,7 +58,8 @@ def told(step, lines):
 def repeated(page, step):
     """Whether a page before has the same command, which writes nothing that others need."""
     before = PAGES[: PAGES.index(page)]
-    return step.startswith("persianrug solve ") and any((one, "persianrug", step) in STEPS for one in before)
+    reads = step.startswith(tuple(f"persianrug {command} " for command in ("solve", "plan", "inspect", "verify")))
+    return reads and any((one, "persianrug", step) in STEPS for one in before)
 
 
 STEPS = [(page, *step) for page in PAGES for step in steps(page)]
@@ -70,13 +75,12 @@ def test_the_pages_have_their_steps():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("planned_once")
 @pytest.mark.parametrize("page", [page for page in PAGES if any(page == one for one, *_ in STEPS)])
 def test_a_page_runs(page, tmp_path):
     # As in a clone of the repository, with the copy that docs/sketches.md starts with.
     shutil.copytree(ROOT / "examples" / "data", tmp_path / "examples" / "data")
     shutil.copy(ROOT / "examples" / "data" / "pbmc68k_reduced.npz", tmp_path / "cells.npz")
-    for half in ("insoles_0.npz", "insoles_1.npz"):
-        shutil.copy(ROOT / "examples" / "data" / half, tmp_path)
     names = {"__name__": page}
     for language, step in steps(page):
         if told(step, LEFT_OUT) or repeated(page, step):

@@ -20,8 +20,8 @@ NUMBER = re.compile(r"[-+]?\d[\d.]*(?:e[-+]?\d+)?")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tutorial")
     shutil.copy(ROOT / "examples" / "data" / "pbmc68k_reduced.npz", folder / "cells.npz")
-    for name in ("insoles_0.npz", "insoles_1.npz"):
-        shutil.copy(ROOT / "examples" / "data" / name, folder)
+    for name in ("insoles_0", "insoles_1", "mattress_0", "mattress_1"):
+        shutil.copy(ROOT / "examples" / "data" / f"{name}.npz", folder)
     return folder
 
 
@@ -34,15 +34,16 @@ def alike(said, printed):
 
 
 def test_the_tutorial_has_its_steps():
-    assert len(STEPS) == 12
-    assert [step[0] for step in STEPS].count("python") == 1
+    assert len(STEPS) == 16
+    assert [step[0] for step in STEPS].count("python") == 2
 
 
 # In order, since each needs what those before have written.
+@pytest.mark.usefixtures("planned_once")
 def test_every_step_prints_what_it_says(folder, command_environment):
     for language, text, after in STEPS:
         if language == "python":
-            said = after
+            said = after or ""
             result = subprocess.run(
                 [sys.executable, "-W", "error::DeprecationWarning", "-c", text], cwd=folder,
                 env=command_environment, timeout=300, capture_output=True, text=True, check=False,

@@ -120,15 +120,7 @@ def test_the_second_time_nothing_is_run_and_all_is_the_same(built, monkeypatch):
     assert (folder / "claims.csv").read_bytes() == numbers
 
 
-def test_only_one_figure(small, tmp_path):
-    written = reproduce(TINY, tmp_path / "out", jobs=1, figure="recovery")
-    assert [path.name for path in written] == ["recovery.png", "recovery.svg"]
-    assert not (tmp_path / "out" / "index.html").exists()
-    rows = Data(TINY, tmp_path / "out", ("recovery",)).every
-    assert {row["method"] for row in rows} == {"oamp"}
-
-
-def test_failed_runs_are_said_and_leave_the_rest(small, tmp_path, monkeypatch):
+def test_only_one_figure_whose_failed_runs_are_said_and_leave_the_rest(small, tmp_path, monkeypatch):
     perform = running.perform
 
     def sometimes(runs):
@@ -138,7 +130,11 @@ def test_failed_runs_are_said_and_leave_the_rest(small, tmp_path, monkeypatch):
 
     monkeypatch.setattr(running, "perform", sometimes)
     said = []
-    reproduce(TINY, tmp_path / "out", jobs=1, figure="recovery", say=said.append)
+    written = reproduce(TINY, tmp_path / "out", jobs=1, figure="recovery", say=said.append)
+    assert [path.name for path in written] == ["recovery.png", "recovery.svg"]
+    assert not (tmp_path / "out" / "index.html").exists()
+    rows = Data(TINY, tmp_path / "out", ("recovery",)).every
+    assert {row["method"] for row in rows} == {"oamp"}
     failed = [line for line in said if line.startswith("a run failed")]
     assert len(failed) == 3
     assert failed[0].startswith("a run failed (oamp, n_sparse 128, p 0.8, ratio 0.006): no")

@@ -1,11 +1,13 @@
 """Which rows are held out: blocks where rows follow each other, and what that says of others."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse
 
 import persianrug as pr
-from persianrug.sketches.hold_out import HoldOut, succession
+from persianrug.sketches.hold_out import Halves, HoldOut, succession
 
 N = 40
 
@@ -57,6 +59,29 @@ def test_independent_rows_are_drawn():
     plain = pr.ProfileFitter(N)
     plain.add(x)
     assert np.array_equal(plain.profile().held_out.toarray(), profile.held_out.toarray())
+
+
+def test_halves_are_blocks_where_rows_follow():
+    x = recording()
+    for rows in (x, scipy.sparse.csr_array(x)):
+        halves = Halves.of(rows, seed=0)
+        assert halves.kind == "blocks"
+        fitted, others = (
+            part.toarray() if hasattr(part, "tocsr") else part for part in (halves.fitted, halves.others)
+        )
+        quarters = x.reshape(4, 2, 50, N)
+        assert np.array_equal(fitted, quarters[:, 0].reshape(200, N))
+        assert np.array_equal(others, quarters[:, 1].reshape(200, N))
+
+
+@pytest.mark.parametrize("x", [np.random.default_rng(0).random((201, N)), recording(31)])
+def test_and_else_drawn(x):
+    """Too few rows do not tell whether they follow."""
+    halves = Halves.of(x, seed=3)
+    order = np.random.default_rng(3).permutation(len(x))
+    assert halves.kind == "random"
+    assert np.array_equal(halves.fitted, x[order[: len(x) // 2]])
+    assert np.array_equal(halves.others, x[order[len(x) // 2 :]])
 
 
 def test_near_copies_are_seen():
@@ -133,6 +158,22 @@ def test_profiles_of_blocks_are_stored_and_add_up(tmp_path):
     # One that was drawn beside one of blocks.
     mixed = one + profile_of(np.random.default_rng(0).random((200, N)))[0]
     assert len(np.unique(mixed.groups)) == 4 + 50
+
+
+def test_how_rows_were_held_out_is_kept(tmp_path):
+    one = replace(profile_of(recording())[0], held_by="blocks")
+    one.save(tmp_path / "one.json")
+    assert pr.Profile.load(tmp_path / "one.json").held_by == "blocks"
+    two = replace(profile_of(recording(seed=1))[0], held_by="blocks")
+    assert (one + two).held_by == "blocks"
+    assert (one + replace(two, held_by="file")).held_by is None
+    replace(one, held_by="else").save(tmp_path / "two.json")
+    with pytest.raises(ValueError, match="held_by is 'else'"):
+        pr.Profile.load(tmp_path / "two.json")
+    sketcher = pr.Sketcher(ratio=0.5)
+    assert sketcher.fit(recording()).profile_.held_by == "blocks"
+    assert sketcher.partial_fit(recording()[:100]).profile_.held_by == "blocks"
+    assert pr.Sketcher(ratio=0.5).partial_fit(recording()).profile_.held_by == "random"
 
 
 def test_groups_make_the_standard_error_larger():

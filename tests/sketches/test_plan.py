@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
@@ -152,7 +152,7 @@ class TestOfALoss:
         assert pr.make_plan(profile, target_loss=10.0)[0].n_dense == 1
         assert pr.make_plan(profile, target_loss=1e-20, decoder="linear")[0].n_dense == N
 
-    @pytest.mark.parametrize("target", [2e-2, 2e-3])
+    @pytest.mark.parametrize("target", [2e-2, pytest.param(2e-3, marks=pytest.mark.slow)])
     def test_bits_of_the_smallest_code(self, profile, target):
         auto, sketch = pr.make_plan(profile, target_loss=target, bits="auto")
         floats, _ = pr.make_plan(profile, target_loss=target)
@@ -217,7 +217,36 @@ class TestComponents:
             plan, _ = pr.make_plan(profile, ratio=ratio)
             assert plan.loss < plan.pca
             assert not plan.pca_is_better
+            assert (plan.pca_gain, plan.pca_stderr) == (None, None)
         assert plan.pca == profile.pca_loss(64)[0]
+
+    def test_their_error_is_that_of_the_difference(self):
+        """Rows of much energy lose much by both."""
+        rng = np.random.default_rng(0)
+        x = rng.standard_t(3, size=(400, 1)) * (rng.normal(size=(400, 32)) @ rng.normal(size=(32, 64)))
+        profile = profile_of(x)
+        plan, sketch = pr.make_plan(profile, ratio=0.25, decoder="linear")
+        by_components = profile.pca_losses(plan.n_dense)
+        assert by_components.mean() == pytest.approx(plan.pca, rel=1e-9)
+        lost = losses(sketch, profile.held_out)
+        gains = lost - by_components
+        assert plan.pca_gain == pytest.approx(gains.mean())
+        assert plan.pca_stderr == pytest.approx(gains.std(ddof=1) / len(gains) ** 0.5)
+        assert plan.pca_stderr < 0.7 * lost.std(ddof=1) / len(gains) ** 0.5
+
+    def test_less_is_better_beyond_twice_its_error(self):
+        x = np.abs(np.random.default_rng(0).normal(size=(400, 3)) @ np.random.default_rng(1).normal(size=(3, 64)))
+        plan, _ = pr.make_plan(profile_of(x), ratio=0.25)
+        for factor, better in ((0.49, True), (0.51, False)):
+            assert replace(plan, pca_stderr=factor * plan.pca_gain).pca_is_better == better
+        assert not replace(plan, pca=plan.held_out).pca_is_better
+
+    def test_of_a_profile_without_the_rows_to_learn_from(self):
+        """Of which files of before have none: the error of one loss is all there is."""
+        x = np.abs(np.random.default_rng(0).normal(size=(400, 3)) @ np.random.default_rng(1).normal(size=(3, 64)))
+        plan, _ = pr.make_plan(replace(profile_of(x), sample=None), ratio=0.25)
+        assert plan.pca_gain > 0
+        assert plan.pca_stderr == plan.stderr
 
     def test_there_are_no_more_than_rows(self):
         profile = profile_of(rows_of(12))
@@ -264,7 +293,7 @@ def test_as_json(profile):
     recipe = json.loads(json.dumps(plan.recipe()))
     for name in ("n_sparse", "n_dense", "bits", "decoder", "seed", "law", "held_out", "stderr", "pca",
                  "pca_components", "variance", "unseen", "loss", "ratio", "bytes_per_row",
-                 "pca_is_better"):  # fmt: skip
+                 "pca_is_better", "pca_gain", "pca_stderr"):  # fmt: skip
         assert recipe[name] == getattr(plan, name)
     with pytest.raises(FrozenInstanceError):
         plan.law = 0.0

@@ -86,7 +86,8 @@ def test_both_must_be_there_and_the_same(first, tmp_path):
     content = first.read_bytes()
     first.unlink()
     with pytest.raises(
-        ValueError, match=r"second.rug needs first.rug beside it: .*is missing.*; allowed: both files"
+        ValueError,
+        match=r"second.rug needs first.rug beside it, which is missing; allowed: both files in one folder$",
     ):
         pr.RugReader(path)
     with pr.RugWriter(first, SKETCH) as writer:
@@ -121,7 +122,9 @@ def test_two_that_are_like_each_other(first):
     for one, other in (("a.rug", "b.rug"), ("b.rug", "a.rug")):
         header["like"]["file"] = other
         write_header(first.parent / one, header)
-    with pytest.raises(ValueError, match=r"has format persianrug codes, version 3; allowed: .* version 1 or 2"):
+    with pytest.raises(
+        ValueError, match=r"has format persianrug codes, version 3; allowed: [^;]* version 1 or 2$"
+    ):
         pr.RugReader(first.parent / "a.rug")
 
 

@@ -176,10 +176,11 @@ def _print_inspected(file: Path, reader: RugReader, report: dict[str, Any]) -> N
     )
     console.print(f"{sketch.rug}, digest {reader.digest[:16]}")
     covariance = sketch.covariance
+    of = "the file" if reader.like is None else reader.like
     known = (
         ""
         if covariance is None
-        else f" with {covariance.rank} factors, {size_of(covariance.bytes)} of the file that has them"
+        else f" with {covariance.rank} factors, {size_of(covariance.bytes)} of {escape(of)}"
     )
     console.print(
         f"read by {sketch.decoder}{known}, expected loss {expected_loss(reader.plan, sketch):.5g} per feature"

@@ -34,3 +34,11 @@ def size_of(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.3g} GB"
+
+
+def succession_words(succession: float) -> str:
+    """How near to each other rows that follow each other are."""
+    return (
+        f"rows follow each other: the next is {succession:.2g} times as far as a row drawn at random, "
+        "in squared distance"
+    )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from persianrug.sketches.profile import Profile
     from persianrug.sketches.rows import RowFile
     from persianrug.sketches.sketch import Sketch
-from persianrug.cli.pipes import PIPE, binary_stream, expected_loss, size_of
+from persianrug.cli.pipes import PIPE, binary_stream, expected_loss, size_of, succession_words
 
 _Data = Annotated[
     Path,
@@ -88,12 +88,11 @@ def fit(
         return
     console = make_console()
     console.print(
-        f"{escape(str(out))}: profile of {_features(profile)} from {profile.rows} rows, {_held_words(profile)}"
+        f"{escape(str(out))}: profile of {_features(profile)} from {profile.rows} rows, "
+        f"{escape(_held_words(profile, hold_out))}"
     )
-    if held.follows:
-        console.print(
-            f"rows follow each other: the next is {held.succession:.2g} times as far as any, in squared distance"
-        )
+    if held.follows and held.succession is not None:
+        console.print(succession_words(held.succession))
     console.print(
         f"{report['source']} amplitudes, p = {report['p']:.4g} on average, mean = {report['mean']:.4g}, "
         f"variance = {report['variance']:.4g}"
@@ -103,8 +102,7 @@ def fit(
         console.print(
             f"the rows that were fitted have a variance of {variance:.4g}: fitted amplitudes do not quite meet it"
         )
-    if profile.unseen:
-        console.print(f"{profile.unseen} of the features were never active: their distributions are guesses")
+    _say_unseen(console, profile.unseen)
     _say_broken(console, profile)
     _say_copies(console, profile)
 
@@ -254,8 +252,8 @@ def _compress_like(like: Path, rows: RowFile, out: Path, as_json: bool) -> None:
     console = make_console()
     _say_written(console, report)
     console.print(
-        f"read by {sketch.decoder}, expected loss {expected:.5g} per feature, with {escape(report['like'])}, "
-        "which holds the sketch of both and must stay beside it"
+        f"read by {sketch.decoder}, expected loss {expected:.5g} per feature; {escape(report['like'])} holds the "
+        f"sketch of both files and must stay beside {escape(report['out'])}"
     )
 
 
@@ -293,6 +291,8 @@ def _say_written(console: Any, report: dict[str, Any]) -> None:
 
 
 def _fit(rows: RowFile, seed: int, hold_out: str) -> tuple[Profile, HoldOut]:
+    from dataclasses import replace
+
     import numpy as np
 
     from persianrug.sketches.features import check_features
@@ -328,7 +328,8 @@ def _fit(rows: RowFile, seed: int, hold_out: str) -> tuple[Profile, HoldOut]:
             for block in others.blocks():
                 fitter.add(block, held.group(start, block.shape[0], others.rows))
                 start += block.shape[0]
-        return fitter.profile(rows.names), held
+        way = "file" if others is not None else "column" if rows.labels is not None else held.kind
+        return replace(fitter.profile(rows.names), held_by=way), held
 
 
 def _column(hold_out: str | None) -> str | None:
@@ -374,6 +375,7 @@ def _described(profile: Profile) -> dict[str, Any]:
         "n_sparse": profile.n_sparse,
         "rows": profile.rows,
         "held_out_rows": _held(profile),
+        "held_by": profile.held_by,
         "source": profile.source.name,
         "p": float(np.mean(profile.source.p)),
         "mean": float(np.mean(profile.source.mean)),
@@ -389,11 +391,24 @@ def _held(profile: Profile) -> int:
     return 0 if profile.held_out is None else profile.held_out.shape[0]
 
 
-def _held_words(profile: Profile) -> str:
+def _held_words(profile: Profile, of: str = "another file", rows: str = "") -> str:
+    """How many rows are held out, and how: of which file, where they are of another."""
+    held = _held(profile)
     if profile.groups is None:
-        return f"{_held(profile)} held out"
+        return f"{held} {rows}held out"
     blocks = len(set(profile.groups.tolist()))
-    return f"{_held(profile)} held out in {blocks} block{'s' if blocks > 1 else ''}"
+    counted = f"{blocks} block{'s' if blocks > 1 else ''}"
+    if profile.held_by == "file":
+        return f"{held} rows of {of} held out (error from {counted})"
+    return f"{held} {rows}held out in {counted}"
+
+
+def _say_unseen(console: Any, unseen: int) -> None:
+    if unseen:
+        console.print(
+            f"{unseen} of the features were never active: their distributions are guesses, which do no harm "
+            "if they stay 0"
+        )
 
 
 def _say_broken(console: Any, profile: Profile) -> None:
@@ -438,7 +453,7 @@ def _say_plan(console: Any, plan: Plan, profile: Profile) -> None:
     by = "" if off is None else f", {off} of that"
     console.print(
         f"  {plan.loss:.5g} ± {plan.stderr:.1g} expected{by}, by {plan.held_out:.5g} on "
-        f"{_held_words(profile).replace(' held out', ' rows held out', 1)}"
+        f"{_held_words(profile, rows='rows ')}"
     )
     if plan.pca is None:
         return
@@ -446,11 +461,13 @@ def _say_plan(console: Any, plan: Plan, profile: Profile) -> None:
     console.print(
         f"  {plan.pca:.5g} by {plan.pca_components} principal components, not rounded, on the same rows{fewer}"
     )
-    if plan.pca_is_better:
-        console.print(
-            "principal components, a linear code too, are better here: these features are far from independent"
-        )
-    if plan.unseen:
-        console.print(f"{plan.unseen} of the features were never active: their distributions are guesses")
+    if plan.pca_gain is not None and plan.pca_stderr is not None:
+        by = f"by {plan.pca_gain:.3g} ± {plan.pca_stderr:.1g} on the same rows"
+        better = f"are better here, {by}: these features are far from independent"
+        doubtful = f"lose less here, {by}, which is not beyond doubt"
+        console.print(f"principal components, a linear code too, {better if plan.pca_is_better else doubtful}")
+    if profile.held_by == "blocks":
+        console.print("rows of another session may differ by more; fit --hold-out OTHER measures that")
+    _say_unseen(console, plan.unseen)
     _say_broken(console, profile)
     _say_copies(console, profile)

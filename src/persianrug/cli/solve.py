@@ -16,6 +16,7 @@ from rich.table import Table
 from persianrug._support.terminal import console as make_console
 from persianrug._support.terminal import off_by, progress_bar
 from persianrug.cli import options
+from persianrug.cli.pipes import succession_words
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from persianrug.decoders.lmmse import LMMSE
     from persianrug.encoders import KnottedRug, Rug
     from persianrug.encoders.base import Encoder
+    from persianrug.sketches.hold_out import Halves
     from persianrug.sources import Covariance, Source
 
 # Vectors that an iterative decoder is measured on by default.
@@ -52,7 +54,8 @@ def solve(
         Path | None,
         typer.Option(
             help="Rows from a .npy, .npz, .h5ad, .parquet or .safetensors file instead of --p, --source and "
-            "--n-sparse: the source is fitted on one half, losses are measured on the other."
+            "--n-sparse: the source is fitted on one half, losses are measured on the other. Halves are random, "
+            "or blocks where rows follow each other."
         ),
     ] = None,
     decoders: Annotated[
@@ -119,27 +122,28 @@ def solve(
     from persianrug.sources import SOURCES, zipf_rates
 
     features: Source
-    held_out = alike = fitted = None
+    halves = alike = None
     if p is not None:
         kind = SOURCES[checks.one_of("source", source or "uniform", SOURCES)]
         features = kind(p if zipf is None else zipf_rates(cast(int, n_sparse), p, zipf))
     else:
-        alike, features, fitted, held_out = _fit_half(cast(Path, data), seed)
-        n_sparse = held_out.shape[1]
+        alike, features, halves = _fit_half(cast(Path, data), seed)
+        n_sparse = halves.others.shape[1]
     rug = Rug.of_ratio(cast(int, n_sparse), ratio, seed)
     channel.kept(rug.n_dense)
     place = known_device(device)
     kinds = _decoders(decoders, features, on_data=data is not None)
     if save is not None and "relu" not in kinds:
         raise ValueError(f"--save is {save}, which saves the relu; allowed with it: decoders with relu among them")
-    solver = _Solver(rug, channel, ratio, held_out, samples, seed, place if measure else None)
+    others = None if halves is None else halves.others
+    solver = _Solver(rug, channel, ratio, others, samples, seed, place if measure else None)
     rows: dict[str, dict[str, Any]] = {}
     with progress_bar(len(kinds) * (2 if alike else 1), "solving") as bar:
         for name, kind_of in kinds.items():
             # Of data, features taken as alike come first, then each by its own distribution.
             own = solver.knotted(features) if name == options.KNOT else solver
-            if fitted is not None and issubclass(kind_of, LMMSE):
-                rows[name] = {**solver.together(kind_of, features, fitted, bar), "per_feature": None}
+            if halves is not None and issubclass(kind_of, LMMSE):
+                rows[name] = {**solver.together(kind_of, features, halves.fitted, bar), "per_feature": None}
                 continue
             rows[name] = own.solve(kind_of(), alike or features, bar)
             if alike:
@@ -167,9 +171,16 @@ def solve(
             report["source"]["zipf"] = zipf
         if alike:
             report["per_feature_source"] = features.name
+        if halves is not None:
+            report["hold_out"] = {
+                "kind": halves.kind,
+                "rows": halves.others.shape[0],
+                "fitted_rows": halves.fitted.shape[0],
+                "succession": halves.succession,
+            }
         typer.echo(json.dumps(report, indent=2, allow_nan=False))
     else:
-        _print_table(solver, alike or features, rows, zipf, data)
+        _print_table(solver, alike or features, rows, zipf, data, halves)
 
 
 @dataclass
@@ -250,11 +261,12 @@ class _Solver:
         """
         import torch
 
+        from persianrug.sketches.hold_out import HoldOut
         from persianrug.sketches.plan import make_plan
         from persianrug.sketches.profile import ProfileFitter
 
         fitter = ProfileFitter(self.rug.n_sparse, self.seed)
-        fitter.add(fitted)
+        fitter.add(fitted, HoldOut("auto", fitted.shape[0]).groups(0, fitted))
         profile = fitter.profile()
         _, sketch = make_plan(profile, n_dense=self.rug.n_dense, decoder=kind.name, seed=self.seed)
         covariance = cast("Covariance", sketch.covariance)
@@ -348,20 +360,16 @@ def _decoders(names: str | None, source: Source, on_data: bool) -> dict[str, typ
     return {name: kind for name, kind in kinds.items() if name not in left_out}
 
 
-def _fit_half(path: Path, seed: int) -> tuple[Source, Source, Any, Any]:
-    """Sources fitted on a random half of a file's rows, of all features alike and of each, and both halves."""
-    import numpy as np
-
+def _fit_half(path: Path, seed: int) -> tuple[Source, Source, Halves]:
+    """Sources fitted on one half of a file's rows, of all features alike and of each, and the halves."""
+    from persianrug.sketches.hold_out import Halves
     from persianrug.sketches.rows import read_rows
     from persianrug.sources import Empirical, SparseGaussian, SparseTruncatedNormal
 
-    rows = read_rows(path)
-    order = np.random.default_rng(seed).permutation(rows.shape[0])
-    half = rows.shape[0] // 2
-    fitted = rows[order[:half]]
-    alike = Empirical.fit(fitted)
+    halves = Halves.of(read_rows(path), seed)
+    alike = Empirical.fit(halves.fitted)
     kind: Any = SparseGaussian if alike.signed else SparseTruncatedNormal
-    return alike, kind.fit(fitted), fitted, rows[order[half:]]
+    return alike, kind.fit(halves.fitted), halves
 
 
 def _print_table(
@@ -370,6 +378,7 @@ def _print_table(
     rows: dict[str, dict[str, Any]],
     zipf: float | None,
     data: Path | None,
+    halves: Halves | None,
 ) -> None:
     import numpy as np
 
@@ -389,6 +398,8 @@ def _print_table(
         )
         on = f", measured on {solver.rows.shape[0]} rows that were not fitted" if measured else ""
         console.print(f"{at}{on}")
+    if halves is not None:
+        console.print(_halves_words(halves))
     channel = solver.channel
     if not channel.clear:
         parts = [
@@ -421,6 +432,18 @@ def _print_table(
     if data is not None and measured and any(independent):
         rest = "The laws" if all(independent) else "The other laws"
         console.print(f"{rest} take features to be independent; 'off by' shows what that costs here.")
+
+
+def _halves_words(halves: Halves) -> str:
+    from persianrug.sketches.hold_out import BLOCKS
+
+    fitted, others = halves.fitted.shape[0], halves.others.shape[0]
+    if halves.kind == "random" or halves.succession is None:
+        return f"split at random: {fitted} rows fitted, {others} held out"
+    return (
+        f"split in blocks: {fitted} rows fitted, {others} held out in {BLOCKS} blocks\n"
+        f"{succession_words(halves.succession)}"
+    )
 
 
 def _print_losses(console: Console, rows: dict[str, dict[str, Any]], measured: bool) -> None:

@@ -128,6 +128,9 @@ def analyse(x: Tensor, rows: Chosen, *, fresh: bool = False) -> Tensor:
     """
     if rows.scale is None:
         return _gather(hadamard(x, fresh=fresh), rows.places)
+    if not x.numel():
+        # MKL transforms no vectors by an error.
+        return x.new_zeros(*x.shape[:-1], len(rows.places))
     plain = _plain(x) if rows.scipy and not _recorded(x) else None
     spectrum = torch.fft.rfft(x, norm="ortho") if plain is None else torch.from_numpy(rfft(plain, norm="ortho"))
     return _gather(torch.view_as_real(spectrum).flatten(-2), rows.places) * rows.scale
@@ -138,6 +141,8 @@ def synthesise(z: Tensor, rows: Chosen) -> Tensor:
     n = rows.n
     if rows.inverse_scale is None:
         return hadamard(_scatter(z, rows.places, n), fresh=True)
+    if not z.numel():
+        return z.new_zeros(*z.shape[:-1], n)
     parts = _scatter(z * rows.inverse_scale, rows.places, 2 * (n // 2 + 1))
     spectrum = torch.view_as_complex(parts.unflatten(-1, (-1, 2)))
     plain = _plain(spectrum) if rows.scipy and not _recorded(spectrum) else None

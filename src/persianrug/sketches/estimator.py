@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -135,7 +136,10 @@ class Sketcher(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             block = X[start : start + step]
             fitter.add(block, held.groups(start, block))
         names = getattr(self, "feature_names_in_", None)
-        self.profile_ = fitter.profile(None if names is None else list(names))
+        if reset:
+            self._held_by = held.kind
+        found = fitter.profile(None if names is None else list(names))
+        self.profile_ = replace(found, held_by=self._held_by)
         self._plan_by_parameters()
         return self
 

@@ -7,6 +7,7 @@ each other are held out. Where rows have labels, a session or a patient, all row
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,8 @@ class HoldOut:
         label with the fewest.
     seed : int >= 0
         Of the order in which labels are held out.
+    share : int >= 2
+        Of blocks, one row of so many is held out: the last of each part.
 
     Attributes
     ----------
@@ -52,9 +55,17 @@ class HoldOut:
         If the kind is another, or is blocks where there are too few rows for them, or all labels are the same.
     """
 
-    def __init__(self, kind: str = "auto", rows: int | None = None, labels: Any = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        kind: str = "auto",
+        rows: int | None = None,
+        labels: Any = None,
+        seed: int = 0,
+        share: int = _SHARE,
+    ) -> None:
         self.kind = checks.one_of("hold_out", kind, KINDS)
         self._rows = rows
+        self._share = checks.integer("share", share, 2)
         self._labelled = None if labels is None else _of_labels(np.asarray(labels), checks.seed(seed))
         self.succession: float | None = None
         if kind == "blocks" and (rows is None or rows < _FEW):
@@ -86,12 +97,42 @@ class HoldOut:
         place = np.arange(start, start + rows.shape[0])
         part = self.group(start, rows.shape[0], self._rows)
         left = (part + 1) * self._rows // BLOCKS - place
-        return np.where((left <= self._rows // (BLOCKS * _SHARE)) & (part < BLOCKS), part, -1)
+        return np.where((left <= self._rows // (BLOCKS * self._share)) & (part < BLOCKS), part, -1)
 
     @staticmethod
     def group(start: int, count: int, rows: int) -> NDArray[np.int64]:
         """The part of all rows that each of some is in, where all are held out."""
         return np.arange(start, start + count, dtype=np.int64) * BLOCKS // max(rows, 1)
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Rows in two halves, of which one is fitted and the other tells what rows lose that were not.
+
+    Attributes
+    ----------
+    fitted, others : array or csr_array (k, n_sparse)
+    kind : str
+        How they were parted: random, or blocks, where the others are the last half of each quarter of the rows.
+    succession : float or None
+        As of `HoldOut`.
+    """
+
+    fitted: Any
+    others: Any
+    kind: str
+    succession: float | None
+
+    @classmethod
+    def of(cls, rows: Any, seed: int) -> Halves:
+        """Blocks where `HoldOut` would hold them out, and else rows drawn at random by the seed."""
+        count = rows.shape[0]
+        held = HoldOut("auto", count, share=2)
+        groups = held.groups(0, rows)
+        if groups is not None:
+            return cls(rows[groups < 0], rows[groups >= 0], held.kind, held.succession)
+        order = np.random.default_rng(seed).permutation(count)
+        return cls(rows[order[: count // 2]], rows[order[count // 2 :]], held.kind, held.succession)
 
 
 def _of_labels(labels: NDArray[Any], seed: int) -> NDArray[np.int64]:

@@ -76,6 +76,10 @@ class Plan:
         Measured loss on the same rows of principal components, as many as the code has numbers, unrounded.
     pca_components : int, or None
         How many these are; fewer than n_dense where there were no more rows to learn them from.
+    pca_stderr : float, or None
+        Standard error of how much less these lose than the code on the same rows, from the difference of the two
+        row by row; of groups as `stderr`, which it is in profiles of old that lack the rows to learn them from.
+        None where they do not lose less.
     rank : int, or None
         Factors of the covariance that the decoders lmmse and cvamp know.
     variance : float
@@ -98,6 +102,7 @@ class Plan:
     rank: int | None
     variance: float
     unseen: int
+    pca_stderr: float | None = None
 
     @property
     def ratio(self) -> float:
@@ -111,14 +116,20 @@ class Plan:
 
     @property
     def pca_is_better(self) -> bool:
-        """Whether a plain linear code of as many numbers loses less, beyond doubt, on the rows held out."""
-        if self.pca is None or self.held_out is None or self.stderr is None:
-            return False
-        return self.pca + 2 * self.stderr < self.held_out
+        """Whether principal components lose less on the rows held out by more than twice the error of that."""
+        gain = self.pca_gain
+        return gain is not None and self.pca_stderr is not None and gain > 2 * self.pca_stderr
+
+    @property
+    def pca_gain(self) -> float | None:
+        """How much less principal components lose on the rows held out; None where they do not, or none were."""
+        if self.pca is None or self.held_out is None or not self.pca < self.held_out:
+            return None
+        return self.held_out - self.pca
 
     def recipe(self) -> dict[str, Any]:
         """All of it as a JSON object."""
-        derived = ("ratio", "bytes_per_row", "pca_is_better")
+        derived = ("ratio", "bytes_per_row", "pca_is_better", "pca_gain")
         return {**asdict(self), **{name: getattr(self, name) for name in derived}}
 
 
@@ -234,6 +245,8 @@ class _Planner:
         self._covariances: dict[tuple[int, bool], Covariance] = {}
         self._sketches: dict[Any, Sketch] = {}
         self._losses: dict[Any, tuple[float, float | None, float | None]] = {}
+        # Of each of the rows held out.
+        self._by_row: dict[Any, Floats] = {}
 
     def sketch(self, n_dense: int, bits: Any, decoder: str) -> Sketch:
         """What is measured on the rows held out, which it knows nothing of."""
@@ -414,6 +427,8 @@ class _Planner:
                 found = losses(sketch, held[:most])
                 groups = None if self.profile.groups is None else self.profile.groups[:most]
                 self._losses[key] = *self.of_all(found, held[:most], groups), float(found.mean())
+                if most is None:
+                    self._by_row[n_dense, bits, decoder] = found
         return self._losses[key]
 
     def plan(self, n_dense: int, bits: Any, decoder: str) -> Plan:
@@ -421,6 +436,13 @@ class _Planner:
         loss, stderr, measured = self.measured(n_dense, bits, decoder)
         variance = float(np.mean(self.profile.source.variance) if measured is None else self.profile.pca[0])
         pca, components = self.profile.pca_loss(n_dense) or (None, None)
+        # Where they do not lose less, no error is asked for, which takes their eigenvectors anew.
+        less = pca is not None and measured is not None and pca < measured
+        by_components = self.profile.pca_losses(n_dense) if less else None
+        pca_stderr = stderr if less else None
+        if by_components is not None:
+            gains = self._by_row[n_dense, bits, decoder] - by_components
+            pca_stderr = standard_error(gains, self.profile.groups)
         return Plan(
             n_sparse=self.profile.n_sparse,
             n_dense=n_dense,
@@ -433,6 +455,7 @@ class _Planner:
             stderr=stderr,
             pca=pca,
             pca_components=components,
+            pca_stderr=pca_stderr,
             rank=None if sketch.covariance is None else sketch.covariance.rank,
             variance=variance,
             unseen=self.profile.unseen,

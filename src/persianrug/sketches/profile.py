@@ -17,7 +17,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import scipy.sparse
-import torch
 from numpy.typing import NDArray
 
 from persianrug import sources
@@ -27,9 +26,9 @@ from persianrug._support.files import whole_file
 from persianrug._support.json import pack, unpack
 from persianrug._support.renamed import warn_renamed
 from persianrug._support.sparse import by_rows
-from persianrug._support.threads import one_thread
 from persianrug.encoders.base import MOST_SPARSE
 from persianrug.sketches.codes import digest
+from persianrug.sketches.components import component_losses, component_losses_by_row
 from persianrug.sketches.features import check_features
 from persianrug.sketches.kinds import fitted_source
 from persianrug.sketches.profile_parts import Kept, pack_kept, pack_rows, unpack_groups, unpack_kept, unpack_rows
@@ -50,6 +49,9 @@ _MOST_ENTRIES = 1 << 23
 _COMPARED, _NEAR = 256, 0.1
 # Share of the rows that are held out, where they are few.
 _SHARE = 4
+
+# How rows held out are chosen.
+WAYS = ("random", "blocks", "column", "file")
 
 _FORMAT, _VERSION = "persianrug profile", 1
 _ALLOWED = "a file that fit wrote, as `persianrug fit DATA --out profile.json` does"
@@ -94,6 +96,9 @@ class Profile(Parts):
     groups : array (k,) of int64, or None
         Of the rows held out, which were held out together, as blocks of rows that follow each other: rows of a
         group are not independent. None where each was drawn by itself.
+    held_by : str, or None
+        How the rows held out were chosen: random, blocks, column (all rows of some values) or file (those of
+        another). None where that is not known, as in older files, or is not the same of profiles that were added.
     """
 
     source: Source
@@ -107,6 +112,7 @@ class Profile(Parts):
     kept: Kept | None = field(default=None, repr=False)
     groups: NDArray[np.int64] | None = field(default=None, repr=False)
     broken: int = 0
+    held_by: str | None = None
 
     def __add__(self, other: Profile) -> Profile:
         """The profile of the rows of both.
@@ -140,7 +146,8 @@ class Profile(Parts):
         one, two = self.kept.second, other.kept.second
         second = None if one is None or two is None else one + two
         names = self.names if self.names is not None else other.names
-        return _assembled(moments, second, held, sample, names, self.broken + other.broken)
+        merged = _assembled(moments, second, held, sample, names, self.broken + other.broken)
+        return replace(merged, held_by=self.held_by if self.held_by == other.held_by else None)
 
     @property
     def data_variance(self) -> float | None:
@@ -220,6 +227,14 @@ class Profile(Parts):
         components = min(n_dense, len(self.pca) - 1)
         return float(self.pca[components]), components
 
+    def pca_losses(self, n_dense: int) -> Floats | None:
+        """The loss that `pca_loss` is the mean of, of each of the rows held out, (k,); None where no rows tell."""
+        if not len(self.pca) or self.sample is None:
+            return None
+        return component_losses_by_row(
+            self.sample, self.held_out, self.source.mean, min(n_dense, len(self.pca) - 1)
+        )
+
     def check_names(self, names: Sequence[str] | None, n_sparse: int, where: str) -> None:
         """ValueError unless data elsewhere has the features that were fitted."""
         check_features(self.names, self.n_sparse, names, n_sparse, where, "were fitted")
@@ -251,6 +266,7 @@ class Profile(Parts):
             "kept": pack_kept(self.kept),
             "groups": pack(self.groups),
             "broken": self.broken,
+            "held_by": self.held_by,
         }
         content["digest"] = digest(content)
         for part in json.JSONEncoder().iterencode(content):
@@ -319,6 +335,7 @@ class Profile(Parts):
                 unpack_kept(content.get("kept"), rows, source.n_sparse, held_out, sample),
                 unpack_groups(content.get("groups"), held_out),
                 checks.integer("broken", content.get("broken", 0), 0),
+                None if (by := content.get("held_by")) is None else checks.one_of("held_by", by, WAYS),
             )
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(
@@ -465,7 +482,7 @@ def _assembled(
         source,
         moments.rows,
         held_out if count else None,
-        _component_losses(fitted, held_out, source.mean) if count else np.empty(0),
+        component_losses(fitted, held_out, source.mean) if count else np.empty(0),
         int(np.sum(moments.counts == 0)),
         None if names is None else tuple(names),
         fitted if fitted.shape[0] else None,
@@ -478,24 +495,3 @@ def _assembled(
 
 def _most(rows: int, n_sparse: int) -> int:
     return min(rows, max(2, _MOST_ENTRIES // n_sparse))
-
-
-# SciPy's eigenvectors take seconds, not tenths of one, where other programs are at work: its threads are its own.
-@one_thread()
-def _component_losses(fitted: Any, held_out: Any, mean: Floats) -> Floats:
-    """Squared error per feature of held-out rows, rebuilt from their first 0, 1, ... principal components.
-
-    By eigenvectors of the Gram matrix of rows, or of features, whichever are fewer.
-    """
-    rows, others = (torch.from_numpy(part.toarray() - mean) for part in (fitted, held_out))
-    power = others.square().sum(dim=0).sum(dim=0, keepdim=True)
-    losses = power
-    if len(rows):
-        few = len(rows) <= rows.shape[1]
-        values, vectors = torch.linalg.eigh(rows @ rows.T if few else rows.T @ rows)
-        values, vectors = values.flip(0), vectors.flip(1)
-        real = values > 1e-10 * values[0]
-        values, vectors = values[real], vectors[:, real]
-        seen = others @ (rows.T @ vectors / values.sqrt() if few else vectors)
-        losses = torch.cat([losses, power - seen.square().sum(dim=0).cumsum(dim=0)])
-    return np.asarray(losses.clamp(min=0.0) / others.numel())

@@ -161,7 +161,10 @@ class RugReader:
         except ValueError as error:
             if str(error).startswith(f"rug file {self._path} "):
                 raise
-            raise self._error(f"needs {name} beside it: {error}", "both files in one folder") from None
+            # What is allowed is said once, of the other file if that is there.
+            if (self.folder / name).exists():
+                raise ValueError(f"rug file {self._path} needs {name} beside it: {error}") from None
+            raise self._error(f"needs {name} beside it, which is missing", "both files in one folder") from None
         return {key: other._header[key] for key in SHARED}
 
     @property
