@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,6 +136,7 @@ class SkinProfile:
         *,
         noise: float | None = None,
         codes: Sequence[Sequence[str]] = (),
+        progress: Callable[[float, float], None] | None = None,
     ) -> SkinProfile:
         """Learn what is usual from frames in the order in which they were felt.
 
@@ -151,6 +152,8 @@ class SkinProfile:
             Standard deviation of what taxels will read, in newtons; by default, as it is measured in these frames.
         codes : sequence of sequences of str
             See the class.
+        progress : callable, optional
+            Called after every frame with 1 and how many there are.
 
         Raises
         ------
@@ -165,6 +168,8 @@ class SkinProfile:
         sums = _Sums(layout, here)
         for frame in frames:
             sums.add(frame.reshape(layout.n_taxels, layout.axes))
+            if progress is not None:
+                progress(1, len(frames))
         dead, rest = sums.dead()
         if not sums.touched[~dead].any():
             raise ValueError(f"{frames.name} shows no touch in {len(frames)} frames; allowed: frames with touches")
