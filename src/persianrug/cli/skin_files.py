@@ -45,6 +45,14 @@ def need_numba() -> None:
         raise ValueError(f"skins take the package numba; allowed: after {installing('skin')}") from None
 
 
+def need_mcap() -> None:
+    """ValueError with what installs it, unless the package of recordings is here."""
+    try:
+        import mcap.writer  # noqa: F401
+    except ImportError:
+        raise ValueError(f"recordings take the package mcap; allowed: after {installing('skin')}") from None
+
+
 def layout_of(file: str, layout: Path | None, mat: str | None, n_sparse: int) -> Layout:
     """The layout that frames of so many numbers are of: that which is given, or that beside the frames."""
     from persianrug.skin.layout import Layout

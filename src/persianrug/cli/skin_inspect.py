@@ -130,7 +130,7 @@ def _layout(path: Path) -> _Seen:
 
     layout = Layout.read(path)
     seen = _Seen("a layout", kind="layout", **_layout_report(layout), digest=layout.digest)
-    seen.lines.append(f"{path}: {skin_words(layout)}, {1e4 * float(layout.area.sum()):.4g} cm2")
+    seen.lines.append(f"{path}: {skin_words(layout)}, {float(layout.area.sum()):.3g} m2")
     seen.lines += [f"  {name} on {body}: {len(layout.of(name))} taxels"
                    for name, body in zip(layout.patches, layout.bodies, strict=True)]  # fmt: skip
     return seen

@@ -23,6 +23,7 @@ from persianrug.cli.skin_files import (
     Packets,
     Ratio,
     error_words,
+    need_mcap,
     need_numba,
     percent,
     skin_words,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from persianrug.skin.contacts import Contact
     from persianrug.skin.frames import Frames
     from persianrug.skin.live import Felt, LiveReceiver, LiveSender
-    from persianrug.skin.profile import SkinProfile
     from persianrug.skin.recording import RecordingWriter
 
 _Profile = Annotated[Path, typer.Option(help="A profile that skin fit wrote, the same at both ends.")]
@@ -212,6 +212,7 @@ def receive(
         if out.suffix.lower() != ".mcap":
             raise ValueError(f"--out is {out}; allowed: a file that ends in .mcap")
         check_writable(out)
+        need_mcap()
 
     from persianrug.skin.benchmark import warm
     from persianrug.skin.bus import UdpReceiver
@@ -225,19 +226,19 @@ def receive(
         bus = stack.enter_context(UdpReceiver(port, host))
         warm(learned, encoder)
         ends = stack.enter_context(_ending())
-        writer = None if out is None else stack.enter_context(RecordingWriter(out, learned.layout))
+        # Opened by the first frame: until then what was there stays.
+        opened = None if out is None else lambda: stack.enter_context(RecordingWriter(out, learned.layout))
         # A clock of the day, that never goes back.
         since = time.time() - time.monotonic()
         receiver = LiveReceiver(learned, encoder, bus, lambda: since + time.monotonic())
-        heard = _Heard(receiver, learned, writer, None if as_json else make_console().print)
+        heard = _Heard(receiver, opened, None if as_json else make_console().print)
         heard.say(f"{profile}: {skin_words(learned.layout)}; waiting at {host}:{bus.port}")
         quiet = heard.run(ends, math.inf if frames is None else frames, math.inf if timeout is None else timeout)
         heard.flush()
         report = heard.report()
         if quiet and not receiver.frames:
-            raise ValueError(
-                f"nothing of this skin came to port {bus.port} in {timeout:g} s; allowed: a sender with this profile"
-            )
+            came = f"nothing of this skin came to port {bus.port} in {timeout:g} s"
+            raise ValueError(f"{came}; allowed: a sender with this profile")
         if as_json:
             typer.echo(json.dumps(report, indent=2, allow_nan=False))
         else:
@@ -252,12 +253,11 @@ class _Heard:
     def __init__(
         self,
         receiver: LiveReceiver,
-        profile: SkinProfile,
-        writer: RecordingWriter | None,
+        opened: Callable[[], RecordingWriter] | None,
         printed: Callable[..., Any] | None,
     ) -> None:
-        self.receiver, self.writer, self.printed = receiver, writer, printed
-        self.patches = profile.layout.patches
+        self.receiver, self.opened, self.printed = receiver, opened, printed
+        self.writer: RecordingWriter | None = None
         self.touching: set[str] = set()
         self.begun = self.ended = 0
         self.start: float | None = None
@@ -309,7 +309,8 @@ class _Heard:
     def flush(self) -> None:
         """Record the frame that waits."""
         felt, self._waiting = self._waiting, None
-        if felt is not None and self.writer is not None:
+        if felt is not None and self.opened is not None:
+            self.writer = self.opened() if self.writer is None else self.writer
             self.writer.write(felt.time, felt.estimate, felt.contacts)
 
     def _contact(self, contact: Contact, now: float) -> None:
@@ -335,11 +336,10 @@ class _Heard:
         """Say once when patches are no longer valid since nothing is heard, and when they are again."""
         if not self.receiver.frames:
             return
-        silent = self.receiver.clock() - self.last > self.receiver.tracker.silence
+        late = self.receiver.clock() - self.last > self.receiver.tracker.silence
+        silent = late and not any(one.valid for one in self.receiver.contacts)
         if silent and not self._silent:
-            valid = sum(one.valid for one in self.receiver.contacts)
-            patches = f"{len(self.patches) - valid} of {len(self.patches)} patches"
-            self.say(f"{self._at(self.last)}  nothing comes any more: {patches} are not valid")
+            self.say(f"{self._at(self.last)}  nothing comes any more: contacts are no longer valid")
         elif self._silent and not silent:
             self.say(f"{self._at(self.last)}  frames come again")
         self._silent = silent
@@ -383,7 +383,7 @@ class _Heard:
             "contacts_ended": self.ended,
             "touching": sorted(self.touching),
             "valid": [one.patch for one in receiver.contacts if one.valid],
-            "recorded": None if self.writer is None else self.writer.frames,
+            "recorded": 0 if self.writer is None else self.writer.frames,
             "counts": asdict(receiver.decoder.assembler.counts),
         }
 
@@ -395,10 +395,10 @@ class _Heard:
         left = f", {report['skipped']} left out" if report["skipped"] else ""
         asked = f", more rows of {report['answered']} came" if report["asked"] else ""
         lost = f"{percent(report['lost'])} of code numbers lost{left}{asked}"
+        contacts = f"{report['contacts_begun']} contacts begun, {report['contacts_ended']} ended"
         return (
             f"{report['frames']} frames{rate}, {percent(report['explained'])} explained, error "
-            f"{error_words(report['expected_error'])} expected, {lost}; {report['contacts_begun']} contacts begun, "
-            f"{report['contacts_ended']} ended"
+            f"{error_words(report['expected_error'])} expected, {lost}; {contacts}"
         )
 
 

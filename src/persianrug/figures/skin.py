@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -27,6 +28,8 @@ _GAP = 2.0
 _DOT = 0.95
 # Height of a name, and width of its letters, relative to a panel's width.
 _NAME, _LETTER = 0.033, 0.0125
+# Of a letter of the caption, in inches.
+_CAPTION = 0.062
 # Of a panel, width to height.
 _SHAPE = 1.0
 # Normals whose mean is longer than this point to one side, and are of a patch that does not go around its body.
@@ -104,7 +107,7 @@ def skin(
     said = "force below a thousandth of the largest is grey; beside a name: how far its taxels are apart"
     if placed.behind:
         said = f"every patch from where it is pressed and, to the right, from behind; {said}"
-    figure.supxlabel(said, fontsize=8)
+    figure.supxlabel(textwrap.fill(said, int(width / _CAPTION)), fontsize=8)
     figure.colorbar(shades, ax=panels, label="force on a taxel (N)", shrink=0.7, aspect=35, extend="min")
     return figure
 

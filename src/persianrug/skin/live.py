@@ -138,8 +138,8 @@ class LiveReceiver:
     contacts : list of Contact
         The last ones.
     frames, explained, skipped, asked, answered : int
-        Frames that were decoded, and those explained in the end; those that were left out for later ones; requests,
-        and frames that came once more with what was asked for.
+        Frames that were decoded, and those explained in the end; those that were left out for later ones;
+        requests, and frames that came once more with what was asked for.
     lost : float
         The share of the numbers of codes that have not come, of all frames since the first.
     """
