@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +17,7 @@ from persianrug._support.terminal import progress_bar
 from persianrug.cli import options
 from persianrug.cli.pipes import size_of
 from persianrug.cli.skin_files import (
+    RATE,
     Bits,
     FramesFile,
     LayoutFile,
@@ -22,6 +25,7 @@ from persianrug.cli.skin_files import (
     PacketLoss,
     Packets,
     Ratio,
+    check_recording,
     error_words,
     need_numba,
     percent,
@@ -33,6 +37,7 @@ from persianrug.cli.skin_inspect import inspect
 from persianrug.cli.skin_stream import receive, send
 
 if TYPE_CHECKING:
+    from persianrug.skin.estimate import Estimate
     from persianrug.skin.frames import Frames
     from persianrug.skin.layout import Layout
     from persianrug.skin.profile import SkinProfile
@@ -208,6 +213,9 @@ def bench(
     limit: Annotated[
         int | None, typer.Option(help="Stream only so many frames.", show_default="all there are")
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Record what arrives, beside what was felt, in a .mcap file.")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Stream frames one by one, through packets and a bus, and compare what arrives with what was felt.
@@ -215,6 +223,8 @@ def bench(
     Example: persianrug skin bench pull.npz --layout taxels.npz --noise 0.03 --packet-loss 0.05
     """
     need_numba()
+    if out is not None:
+        check_recording(out)
 
     from persianrug.skin.benchmark import bench as run
     from persianrug.skin.frames import Frames
@@ -232,9 +242,10 @@ def bench(
         with progress_bar(1, "fitting") as bar:
             learned = SkinProfile.fit(felt[:fitted], skin, progress=bar)
         streamed = felt[fitted:]
-    with progress_bar(1, "streaming") as bar:
+    with progress_bar(1, "streaming") as bar, ExitStack() as stack:
+        each = None if out is None else _recorder(out, learned, streamed, stack)
         found = run(learned, streamed, ratio=ratio, bits=bits, noise=noise, packet_loss=packet_loss,
-                    packets=packets, seed=seed, limit=limit, progress=bar)  # fmt: skip
+                    packets=packets, seed=seed, limit=limit, each=each, progress=bar)  # fmt: skip
     if as_json:
         report = {**asdict(found), "fitted_frames": learned.frames, "fitted_here": fitted is not None}
         typer.echo(json.dumps(report, indent=2, allow_nan=False))
@@ -267,10 +278,32 @@ def bench(
             f"{found.frames_per_second:.0f} frames a second decoded on one thread, 99% of them within "
             f"{found.p99_ms:.2g} ms; encoded in {found.encode_us:.0f} us each"
         )
+    if out is not None:
+        console.print(f"{escape(str(out))}: {found.frames - found.lost} frames recorded, beside the true ones")
 
 
 for _command in (send, receive, inspect):
     app.command()(_command)
+
+
+def _recorder(out: Path, profile: SkinProfile, frames: Frames, stack: ExitStack) -> Callable[..., None]:
+    """What records every frame that arrives, with its contacts and beside the true one."""
+    from persianrug.skin.contacts import ContactTracker
+    from persianrug.skin.recording import RecordingWriter
+
+    tracker = ContactTracker(profile.layout, blocks=profile.block_of_patch())
+    rate = frames.rate or profile.rate or RATE
+    writers: list[RecordingWriter] = []
+
+    def record(place: int, true: Any, estimate: Estimate | None) -> None:
+        if not writers:
+            writers.append(stack.enter_context(RecordingWriter(out, profile.layout)))
+        now = place / rate if frames.time is None else float(frames.time[place] - frames.time[0])
+        contacts = tracker.update(estimate, now)
+        if estimate is not None:
+            writers[0].write(now, estimate, contacts, truth=true)
+
+    return record
 
 
 def _touched(frames: Frames, layout: Layout, profile: SkinProfile) -> Any:

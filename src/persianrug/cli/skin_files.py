@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from persianrug.skin.frames import Frames
     from persianrug.skin.layout import Layout
 
+# Frames a second where neither frames nor a profile say.
+RATE = 100.0
+
 FramesFile = Annotated[
     str,
     typer.Argument(
@@ -45,8 +48,13 @@ def need_numba() -> None:
         raise ValueError(f"skins take the package numba; allowed: after {installing('skin')}") from None
 
 
-def need_mcap() -> None:
-    """ValueError with what installs it, unless the package of recordings is here."""
+def check_recording(out: Path) -> None:
+    """ValueError unless a recording can be written there, before any work is done for it."""
+    from persianrug._support.files import check_writable
+
+    if out.suffix.lower() != ".mcap":
+        raise ValueError(f"--out is {out}; allowed: a file that ends in .mcap")
+    check_writable(out)
     try:
         import mcap.writer  # noqa: F401
     except ImportError:

@@ -18,12 +18,13 @@ from persianrug._support.interrupts import handled
 from persianrug._support.terminal import console as make_console
 from persianrug.cli import options
 from persianrug.cli.skin_files import (
+    RATE,
     Bits,
     FramesFile,
     Packets,
     Ratio,
+    check_recording,
     error_words,
-    need_mcap,
     need_numba,
     percent,
     skin_words,
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 _Profile = Annotated[Path, typer.Option(help="A profile that skin fit wrote, the same at both ends.")]
 _Seed = Annotated[int, typer.Option(help="Of the transform, the same at both ends.")]
 
-# Frames a second where neither the frames nor the profile say.
-_RATE = 100.0
 # Seconds between lines that say how it goes; that one waits for packets, and a sender, in the end, for requests.
 _SAID, _WAIT, _LINGER = 1.0, 0.02, 0.1
 # A sender that is late by more does not make up for it.
@@ -108,7 +107,7 @@ def send(
     felt.check(learned.layout)
     if not len(felt):
         raise ValueError(f"frames file {frames} has no frames; allowed: one or more")
-    rate = rate or felt.rate or learned.rate or _RATE
+    rate = rate or felt.rate or learned.rate or RATE
     encoder = learned.encoder(ratio, bits=bits, seed=seed)
     with UdpSender(host, port) as bus, _ending() as ends:
         sender = LiveSender(encoder, bus, packets)
@@ -201,7 +200,6 @@ def receive(
     need_numba()
 
     from persianrug._support import checks
-    from persianrug._support.files import check_writable
 
     for name, value in (("--frames", frames), ("--timeout", timeout)):
         if value is not None and not value > 0:
@@ -209,10 +207,7 @@ def receive(
     if timeout is not None:
         checks.finite("timeout", timeout)
     if out is not None:
-        if out.suffix.lower() != ".mcap":
-            raise ValueError(f"--out is {out}; allowed: a file that ends in .mcap")
-        check_writable(out)
-        need_mcap()
+        check_recording(out)
 
     from persianrug.skin.benchmark import warm
     from persianrug.skin.bus import UdpReceiver

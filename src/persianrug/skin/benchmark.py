@@ -15,12 +15,14 @@ from persianrug.skin.assembler import Reading
 from persianrug.skin.bus import SimulatedBus
 from persianrug.skin.decoder import SkinDecoder
 from persianrug.skin.encoder import SkinEncoder
+from persianrug.skin.estimate import Estimate
 from persianrug.skin.frames import Frames
 from persianrug.skin.law import predict
 from persianrug.skin.packets import packets_of
 from persianrug.skin.profile import SkinProfile
 
 Floats = NDArray[np.float64]
+Frame = NDArray[np.float32]
 
 # Runs of frames by which standard errors are found: frames that follow each other are alike.
 _RUNS = 20
@@ -99,6 +101,7 @@ def bench(
     packets: int = 8,
     seed: int = 0,
     limit: int | None = None,
+    each: Callable[[int, Frame, Estimate | None], None] | None = None,
     progress: Callable[[float, float], None] | None = None,
 ) -> Benchmark:
     """Stream frames in their order, one at a time, and compare what arrives with what was felt.
@@ -123,6 +126,9 @@ def bench(
         Of the transform, the noise and the losses.
     limit : int >= 1, optional
         Take only so many frames from the beginning.
+    each : callable, optional
+        Called with the place of every frame, what was felt (n_taxels, axes), and its estimate, or None if no
+        packet has come.
     progress : callable, optional
         Called after every frame with 1 and how many there are.
 
@@ -151,7 +157,10 @@ def bench(
         heard = x
         if noise:
             heard = x + np.float32(noise) * generator.standard_normal(len(x), dtype=np.float32)
-        sums.add(x, *stream.frame(heard))
+        estimate = stream.frame(heard)
+        sums.add(x, estimate)
+        if each is not None:
+            each(len(sums.come) - 1, x.reshape(profile.layout.n_taxels, profile.layout.axes), estimate)
         if progress is not None:
             progress(1, len(frames))
     return Benchmark(
@@ -189,11 +198,9 @@ class _Stream:
         self.encoding: list[float] = []
         self.decoding: list[float] = []
         self.sent = self.bytes = 0
-        # What is known before any frame.
-        self.last = profile.rest.astype(np.float32).ravel()  # type: ignore[union-attr]
 
-    def frame(self, x: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool]:
-        """The estimate of a frame, the sum of its variances, whether it is explained, and whether it has come."""
+    def frame(self, x: Frame) -> Estimate | None:
+        """The estimate of a frame, or None where no packet has come."""
         number = len(self.encoding)
         start = time.perf_counter()
         codes = self.encoder.encode(x)
@@ -205,15 +212,14 @@ class _Stream:
                 self.bus.send(number, packet)
         arrived = self.bus.receive(number)
         if not arrived:
-            return self.last, 0.0, False, False
+            return None
         start = time.perf_counter()
         estimates = [estimate for packet in arrived for estimate in self.decoder.step(packet)]
         # Nothing more comes of it.
         estimates += self.decoder.flush()
         self.decoding.append(time.perf_counter() - start)
         (estimate,) = estimates
-        self.last = estimate.x.ravel()
-        return self.last, float(estimate.variance.sum()), bool(estimate.explained.all()), True
+        return estimate
 
     def took(self) -> dict[str, Any]:
         """Times and sizes."""
@@ -233,6 +239,8 @@ class _Sums:
 
     def __init__(self, profile: SkinProfile, encoder: SkinEncoder) -> None:
         self.rest = profile.rest.astype(np.float32).ravel()  # type: ignore[union-attr]
+        # What was last found; before any frame, nothing.
+        self.last = self.rest
         self.least = max(_NOISES * profile.noise, encoder.resolution)
         self.squares: list[tuple[float, float]] = []
         self.touched: list[bool] = []
@@ -241,18 +249,17 @@ class _Sums:
         self.come: list[bool] = []
         self.doubt = self.found_energy = 0.0
 
-    def add(
-        self, x: NDArray[np.float32], found: NDArray[np.float32], doubt: float, explained: bool, come: bool
-    ) -> None:
-        """Compare a frame with its estimate."""
-        self.squares.append((_energy(found - x), _energy(x)))
+    def add(self, x: Frame, estimate: Estimate | None) -> None:
+        """Compare a frame with its estimate; where there is none, what was last found stands."""
+        if estimate is not None:
+            self.last = estimate.x.ravel()
+            self.doubt += float(estimate.variance.sum())
+            self.found_energy += _energy(self.last)
+        self.squares.append((_energy(self.last - x), _energy(x)))
         self.touched.append(bool((x != self.rest).any()))
-        self.fine.append(bool(np.abs(found - self.rest).max() <= self.least))
-        self.explained.append(explained)
-        self.come.append(come)
-        if come:
-            self.doubt += doubt
-            self.found_energy += _energy(found)
+        self.fine.append(bool(np.abs(self.last - self.rest).max() <= self.least))
+        self.explained.append(estimate is not None and bool(estimate.explained.all()))
+        self.come.append(estimate is not None)
 
     def found(self) -> dict[str, Any]:
         """What Benchmark has of it."""

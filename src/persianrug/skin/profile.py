@@ -354,8 +354,8 @@ class _Sums:
     def dead(self) -> tuple[NDArray[np.bool_], Floats]:
         """Taxels that always read the same where that says something, and what they read."""
         still = (self.high == self.low).all(axis=1)
-        # Where most read the same, as without noise those do that were never touched, only what is not 0 tells.
-        dead = still & ((still.mean() < 0.5) | (self.high != 0).any(axis=1)) & (self.frames >= _LONG)
+        # Without noise those that were never touched read 0 as well: only what is not 0 tells.
+        dead = still & ((self.noise > 0) | (self.high != 0).any(axis=1)) & (self.frames >= _LONG)
         return dead, np.where(dead[:, None], self.high, 0.0)
 
     def pooled(self, dead: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
