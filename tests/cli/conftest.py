@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.cli.helpers import FITTED, ROWS, SOURCE, N, ran
+from tests.cli.skins import SIDE, blobs
 from tests.conftest import invoke
 
 
@@ -33,9 +34,23 @@ def made(tmp_path_factory):
     return SimpleNamespace(folder=folder, x=x, y=y, said=said)
 
 
+@pytest.fixture(scope="session")
+def mat(tmp_path_factory):
+    """A folder with frames of a small skin, touch.npz and other.npz, and a profile of the first."""
+    folder = tmp_path_factory.mktemp("skins")
+    for name, count, start in (("touch", 200, 0.0), ("other", 100, 0.3)):
+        np.savez(folder / f"{name}.npz", frames=blobs(count, start), time=0.01 * np.arange(count))
+    options = ("--mat", f"{SIDE}x{SIDE}:0.01", "--out", "profile.npz")
+    return SimpleNamespace(folder=folder, said=ran(invoke(folder, "skin", "fit", "touch.npz", *options)))
+
+
 @pytest.fixture
-def here(made, tmp_path, monkeypatch):
-    """A folder of a test's own, with links to all that was made, which no test may overwrite."""
+def here(request, tmp_path, monkeypatch):
+    """A folder of a test's own, with links to all that was made, which no test may overwrite.
+
+    Where a test, or its module, takes `mat`, that is of its skin.
+    """
+    made = request.getfixturevalue("mat" if "mat" in request.fixturenames else "made")
     for path in made.folder.iterdir():
         (tmp_path / path.name).symlink_to(path)
     monkeypatch.chdir(tmp_path)

@@ -19,6 +19,7 @@ from persianrug.cli.draw import phase, weave
 from persianrug.cli.networks import knots, symmetry, train
 from persianrug.cli.paper import reproduce
 from persianrug.cli.sketch import compress, fit, plan
+from persianrug.cli.skin import app as skins
 from persianrug.cli.solve import solve
 from persianrug.cli.sweep import app as sweeps
 
@@ -39,6 +40,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
 for _panel, _commands in _PANELS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
+app.add_typer(skins, name="skin", rich_help_panel="Skins")
 app.add_typer(sweeps, name="sweep", rich_help_panel="Many runs")
 
 _INTERRUPTED = 128 + signal.SIGINT

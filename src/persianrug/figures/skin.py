@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -27,6 +28,8 @@ _GAP = 2.0
 _DOT = 0.95
 # Height of a name, and width of its letters, relative to a panel's width.
 _NAME, _LETTER = 0.033, 0.0125
+# Of a letter of the caption, in inches.
+_CAPTION = 0.062
 # Of a panel, width to height.
 _SHAPE = 1.0
 # Normals whose mean is longer than this point to one side, and are of a patch that does not go around its body.
@@ -50,7 +53,14 @@ class Taxels(Protocol):
     def patches(self) -> tuple[str, ...]: ...
 
 
-def skin(layout: Taxels, true: Any, decoded: Any = None, *, patches: Sequence[str] | None = None) -> Figure:
+def skin(
+    layout: Taxels,
+    true: Any,
+    decoded: Any = None,
+    *,
+    patches: Sequence[str] | None = None,
+    name: str = "true",
+) -> Figure:
     """Draw the size of the force on every taxel, in newtons, on a logarithmic scale.
 
     Patches lie on different bodies, and most go all around one: each is seen from where it is pressed and, to the
@@ -64,6 +74,8 @@ def skin(layout: Taxels, true: Any, decoded: Any = None, *, patches: Sequence[st
     decoded : array of the same numbers, optional
     patches : sequence of str, optional
         Those that are drawn; all by default.
+    name : str
+        What the first frame is called, as where it is no true one.
 
     Raises
     ------
@@ -72,30 +84,30 @@ def skin(layout: Taxels, true: Any, decoded: Any = None, *, patches: Sequence[st
     """
     count = len(layout.position)
     drawn = list(layout.patches) if patches is None else list(patches)
-    for name in drawn:
-        checks.one_of("patches", name, layout.patches)
+    for patch in drawn:
+        checks.one_of("patches", patch, layout.patches)
     if not drawn:
         raise ValueError("patches is empty; allowed: one name or more")
-    frames = {"true": _rows("true", true, count)}
+    frames = {name: _rows("true", true, count)}
     if decoded is not None:
         frames["decoded"] = _rows("decoded", decoded, count)
-        if frames["decoded"].shape != frames["true"].shape:
+        if frames["decoded"].shape != frames[name].shape:
             raise ValueError(f"decoded has {frames['decoded'].shape[1]} numbers a taxel; allowed: "
-                             f"{frames['true'].shape[1]}, as true has")  # fmt: skip
+                             f"{frames[name].shape[1]}, as true has")  # fmt: skip
     forces = {title: np.linalg.norm(frame, axis=1) for title, frame in frames.items()}
-    placed = _placed(layout, drawn, forces["true"])
+    placed = _placed(layout, drawn, forces[name])
     peak = max(float(force.max()) for force in forces.values()) or 1.0
     wide, high = placed.size
     width = WIDTH if decoded is not None else WIDTH * 0.6
     figure = blank(min(0.85 * width / len(frames) * high / wide + 1.0, 14.0), width)
     panels = list(figure.subplots(1, len(frames), squeeze=False).flat)
-    for axes, (title, force) in zip(panels, forces.items(), strict=True):
+    for axes, (title, force), frame in zip(panels, forces.items(), frames.values(), strict=True):
         shades = _draw(axes, placed, force, peak)
-        axes.set_title(_title(title, frames), fontsize=11)
+        axes.set_title(_title(title, frames[name], frame), fontsize=11)
     said = "force below a thousandth of the largest is grey; beside a name: how far its taxels are apart"
     if placed.behind:
         said = f"every patch from where it is pressed and, to the right, from behind; {said}"
-    figure.supxlabel(said, fontsize=8)
+    figure.supxlabel(textwrap.fill(said, int(width / _CAPTION)), fontsize=8)
     figure.colorbar(shades, ax=panels, label="force on a taxel (N)", shrink=0.7, aspect=35, extend="min")
     return figure
 
@@ -199,14 +211,13 @@ def _draw(axes: Axes, placed: _Placed, force: Floats, peak: float) -> EllipseCol
     return dots[1]
 
 
-def _title(title: str, frames: dict[str, Floats]) -> str:
-    true = frames["true"]
-    touched = int((true != 0).any(axis=1).sum())
-    if title == "true":
-        return f"true, {touched} of {len(true)} taxels touched"
-    size = float(np.linalg.norm(true))
-    off = float(np.linalg.norm(frames["decoded"] - true))
-    return f"decoded, relative L2 error {off / size:.2g}" if size > 0 else f"decoded, off by {off:.2g} N"
+def _title(title: str, first: Floats, frame: Floats) -> str:
+    if frame is first:
+        touched = int((first != 0).any(axis=1).sum())
+        return f"{title}, {touched} of {len(first)} taxels touched"
+    size = float(np.linalg.norm(first))
+    off = float(np.linalg.norm(frame - first))
+    return f"{title}, relative L2 error {off / size:.2g}" if size > 0 else f"{title}, off by {off:.2g} N"
 
 
 def _rows(name: str, frame: Any, count: int) -> Floats:

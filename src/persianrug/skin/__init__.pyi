@@ -1,6 +1,8 @@
 from .assembler import Assembler as Assembler
 from .assembler import Counts as Counts
 from .assembler import Reading as Reading
+from .benchmark import Benchmark as Benchmark
+from .benchmark import bench as bench
 from .bus import SimulatedBus as SimulatedBus
 from .bus import UdpReceiver as UdpReceiver
 from .bus import UdpSender as UdpSender
@@ -16,12 +18,17 @@ from .hadamard import SignedHadamard as SignedHadamard
 from .law import Prediction as Prediction
 from .law import predict as predict
 from .layout import Layout as Layout
+from .live import Felt as Felt
+from .live import LiveReceiver as LiveReceiver
+from .live import LiveSender as LiveSender
 from .packets import DamagedPacket as DamagedPacket
 from .packets import Packet as Packet
 from .packets import Request as Request
 from .packets import packets_of as packets_of
 from .packets import read_packet as read_packet
 from .packets import read_request as read_request
+from .plan import SkinPlan as SkinPlan
+from .plan import make_plan as make_plan
 from .profile import SkinProfile as SkinProfile
 from .recording import Record as Record
 from .recording import RecordedCode as RecordedCode

@@ -210,7 +210,8 @@ class _Sums:
             slip[held], slip_variance[held] = _slip(
                 force[held], inward[held], of_normals[held], of_shears[held], friction
             )
-        active = estimate.active.astype(np.float64)
+        # Rounded in 32 bits it may be more than all.
+        active = np.clip(estimate.active.astype(np.float64), 0.0, 1.0)
         doubt = active * (1 - active)
         return {
             "pressing": pressing,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -152,6 +152,7 @@ class SkinProfile:
         *,
         noise: float | None = None,
         codes: Sequence[Sequence[str]] = (),
+        progress: Callable[[float, float], None] | None = None,
     ) -> SkinProfile:
         """Learn what is usual from frames in the order in which they were felt.
 
@@ -167,6 +168,8 @@ class SkinProfile:
             Standard deviation of what taxels will read, in newtons; by default, as it is measured in these frames.
         codes : sequence of sequences of str
             See the class.
+        progress : callable, optional
+            Called after every frame with 1 and how many there are.
 
         Raises
         ------
@@ -181,6 +184,8 @@ class SkinProfile:
         sums = _Sums(layout, here)
         for frame in frames:
             sums.add(frame.reshape(layout.n_taxels, layout.axes))
+            if progress is not None:
+                progress(1, len(frames))
         dead, rest = sums.dead()
         if not sums.touched[~dead].any():
             raise ValueError(f"{frames.name} shows no touch in {len(frames)} frames; allowed: frames with touches")
@@ -396,8 +401,8 @@ class _Sums:
     def dead(self) -> tuple[NDArray[np.bool_], Floats]:
         """Taxels that always read the same where that says something, and what they read."""
         still = (self.high == self.low).all(axis=1)
-        # Where most read the same, as without noise those do that were never touched, only what is not 0 tells.
-        dead = still & ((still.mean() < 0.5) | (self.high != 0).any(axis=1)) & (self.frames >= _LONG)
+        # Without noise those that were never touched read 0 as well: only what is not 0 tells.
+        dead = still & ((self.noise > 0) | (self.high != 0).any(axis=1)) & (self.frames >= _LONG)
         return dead, np.where(dead[:, None], self.high, 0.0)
 
     def pooled(self, dead: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
