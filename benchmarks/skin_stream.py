@@ -84,8 +84,7 @@ class Story:
         with np.load(path) as parts:
             self.arrays = {
                 name: parts[name][part] if parts[name].ndim and len(parts[name]) == len(parts["time"]) else parts[name]
-                for name in ("time", "phase", "phase_names", "quat", "quat_bodies", "jaw_force", "finger_force")
-                + (("grip_axis",) if "grip_axis" in parts else ())
+                for name in ("time", "phase", "phase_names", "quat", "quat_bodies", "t_felt")
             }  # fmt: skip
 
     def __len__(self) -> int:
@@ -104,9 +103,12 @@ class Story:
             rows.add(i, x, Estimate.certain(i, x), tracker, 0.0, 0)
         return rows.told()
 
+    def patch(self, name: str) -> int:
+        return self.layout.patches.index(name)
+
     def turn(self, patch: str) -> Rotation:
         """From the frame of a patch's body to the world's, of every frame."""
-        body = self.layout.bodies[self.layout.patches.index(patch)]
+        body = self.layout.bodies[self.patch(patch)]
         bodies = list(self.arrays["quat_bodies"])
         return Rotation.from_quat(self.arrays["quat"][:, bodies.index(body)].astype(float), scalar_first=True)
 
@@ -216,17 +218,16 @@ def stream(
     return rows.told()
 
 
-def pulls(story: Story, told: Told, frames: np.ndarray | None = None) -> tuple[list[float], list[float]]:
-    """When a pull of more than 6 N is felt while the can is held out: (times before the pull begins, after).
+def pulls(story: Story, told: Told) -> tuple[list[float], list[float]]:
+    """Seconds at which a pull of more than 6 N is felt while a can is held out: before somebody pulls, and then.
 
     The force on jaw and finger along the gripper's axis, low-passed with 20 ms, less its baseline, which follows
     (with 0.3 s) only while they differ by less than 2 N, is above 6 N for 30 ms.
     """
     arrays = story.arrays
-    force = sum(
-        story.turn(name).apply(told.force[:, story.layout.patches.index(name)]) for name in ("jaw", "finger")
-    )
-    along = (force * arrays["grip_axis"]).sum(axis=1)
+    world = sum(story.turn(name).apply(told.force[:, story.patch(name)]) for name in ("jaw", "finger"))
+    # The gripper's axis is the first one of the jaw's body.
+    along = story.turn("jaw").inv().apply(world)[:, 0]
     names = list(map(str, arrays["phase_names"]))
     times, phase = arrays["time"], np.array(names)[arrays["phase"]]
     step = float(np.median(np.diff(times)))
