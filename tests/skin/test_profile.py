@@ -147,7 +147,11 @@ def test_codes_by_patch(layout, frames):
         "fl_foot": 0, "jaw": 1, "body": 2,
     }  # fmt: skip
     encoder = profile.encoder(16)
-    assert encoder.n_dense == (144, 228, 396)
+    assert sum(encoder.n_dense) == pytest.approx(768, abs=2)
+    # Half for the taxels of each, half for touches, of which those of the body are few.
+    assert encoder.n_dense[2] == pytest.approx(768 * 2112 / 4096 / 2, abs=2)
+    assert encoder.n_dense[0] > 144 * 1.5
+    assert profile.encoder(1).n_dense[0] <= 768 * 3
     assert [len(part) for part in SkinProfile.fit(frames[:9], layout).blocks()] == [4096]
     # All patches named: there are no others.
     everything = SkinProfile.fit(frames[:9], layout, codes=[layout.patches])
