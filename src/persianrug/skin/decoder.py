@@ -134,8 +134,9 @@ class SkinDecoder:
         active = np.zeros(shape[0], np.float32)
         for block, found in zip(self.blocks, parts, strict=True):
             x[block.taxels], variance[block.taxels], active[block.taxels] = found.x, found.variance, found.active
-        # What presses does not pull.
-        np.maximum(x[:, 0], 0.0, out=x[:, 0])
+        if layout.axes == 1:
+            # What presses does not pull. Beside shears a taxel on an edge may be pulled.
+            np.maximum(x, 0.0, out=x)
         x += self.profile.rest.astype(np.float32)  # type: ignore[union-attr]
         energy = float(np.square(x).sum())
         doubt = sum(found.doubt for found in parts)

@@ -80,7 +80,7 @@ def posterior(
 
     Parameters
     ----------
-    y : float32 array (n, g)
+    y : float32 array (n, g), g 1 or 3
         Numbers, each with noise of variance s2.
     log_odds, mean, variance : float32 arrays (n,), (n, g), (n, g)
         Newly touched against off, and the numbers then.
@@ -89,7 +89,8 @@ def posterior(
     stay_odds, stay_mean, stay_variance, stay_steps : float32 arrays (k,), and three (k, g)
         Touched as before against off, and the numbers then, whose variance is stay_variance + tau stay_steps.
     x, doubt, on_mean, on_variance : float32 arrays (n, g)
-        Set to mean and variance of the numbers, and to both given that the taxel is touched.
+        Set to mean and variance of the numbers, and to both given that the taxel is touched, these only where it
+        is not taken to be off.
     active : float32 array (n,)
         Set to the probability that it is.
     room, wide : float32 arrays (n,)
@@ -127,7 +128,7 @@ def posterior(
         off, new, stay = np.exp(-top), np.exp(new - top), np.exp(stay - top)
         scale = one / (off + new + stay)
         new, stay = new * scale, stay * scale
-        p = new + stay
+        p = min(new + stay, one)
         active[i] = p
         share = new / max(p, np.float32(1e-30))
         for a in range(g):

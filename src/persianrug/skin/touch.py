@@ -29,8 +29,8 @@ _FORGOTTEN = 1e-4
 _ITERATIONS = 40
 # The relative error at which an estimate is good enough, where no noise ends the iteration before.
 _ENOUGH = 2e-3
-# It ends when the doubt has not become less by 1% for so many iterations; at the floor of the noise, for so many.
-_BETTER, _PATIENCE, _PATIENCE_AT_FLOOR = 0.99, 5, 2
+# It ends when the doubt has not become less by 3% for so many iterations; at the floor of the noise, for so many.
+_BETTER, _PATIENCE, _PATIENCE_AT_FLOOR = 0.97, 5, 2
 # An estimate explains its code if what is left of it is noise, up to so many standard errors, and a share of its
 # energy that a relative error of 1% leaves.
 _ERRORS, _UNEXPLAINED = 6.0, 1e-4
