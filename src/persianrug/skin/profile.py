@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,9 @@ from persianrug.skin.encoder import SkinEncoder
 from persianrug.skin.frames import Frames
 from persianrug.skin.layout import Layout
 from persianrug.skin.touch import Prior
-from persianrug.sources import Groups, Source, SparseGaussian
+
+if TYPE_CHECKING:
+    from persianrug.sources import Source
 
 Floats = NDArray[np.float64]
 
@@ -242,6 +244,9 @@ class SkinProfile:
 
         Dead taxels are never touched. Pressures are normal here, though none is below 0.
         """
+        # Sources need PyTorch, a receiver of packets does not.
+        from persianrug.sources import Groups, SparseGaussian
+
         axes, prior = self.layout.axes, self.prior(np.arange(self.layout.n_taxels))
         alone = SparseGaussian(
             p=np.repeat(np.maximum(self.p, checks.SMALLEST), axes),
