@@ -21,6 +21,8 @@ LEFT_OUT = {
     "persianrug reproduce --quick --out reproduction": "takes minutes; tests/paper runs a smaller plan whole",
     "persianrug reproduce --full --out paper": "takes days",
     "persianrug reproduce --figure budget": "trains for minutes",
+    "persianrug skin receive ": "waits for a sender; tests/cli/test_skin_stream.py starts both",
+    "persianrug skin send ": "takes seconds, and shows little alone",
     "model = DistributedDataParallel(network)": "is one of several processes; tests/integrations starts them",
 }
 # What is run with less to do, so that what follows has what it needs.
@@ -75,8 +77,8 @@ def test_a_page_runs(page, tmp_path):
     # As in a clone of the repository, with the copy that docs/sketches.md starts with.
     shutil.copytree(ROOT / "examples" / "data", tmp_path / "examples" / "data")
     shutil.copy(ROOT / "examples" / "data" / "pbmc68k_reduced.npz", tmp_path / "cells.npz")
-    for half in ("insoles_0.npz", "insoles_1.npz"):
-        shutil.copy(ROOT / "examples" / "data" / half, tmp_path)
+    for name in ("insoles_0.npz", "insoles_1.npz", "pull.npz", "taxels.npz"):
+        shutil.copy(ROOT / "examples" / "data" / name, tmp_path)
     names = {"__name__": page}
     for language, step in steps(page):
         if told(step, LEFT_OUT) or repeated(page, step):
