@@ -49,12 +49,13 @@ class TestFit:
         assert of_json(command("skin", "fit", "touch.npz", *options))["axes"] == 1
 
     def test_patches_with_codes_of_their_own_and_noise(self, here, command):
-        part = Frames.read(EXAMPLES / "pull.npz")[200:260]
-        np.savez(here / "short.npz", frames=np.stack(list(part)), time=part.time)
-        options = ("--layout", EXAMPLES / "taxels.npz", "--codes", "jaw+finger,fl_foot", "--noise", 0.03)
-        report = of_json(command("skin", "fit", "short.npz", *options, "--out", "p.npz", "--json"))
-        assert (report["codes"], report["noise"], report["patches"]) == (3, 0.03, 20)
-        assert [len(block) for block in SkinProfile.load(here / "p.npz").blocks()] == [1024, 192, 2880]
+        mat = Layout.plane(SIDE, SIDE, 0.01)
+        patch = np.repeat([0, 1, 2, 2], SIDE**2 // 4)
+        Layout(mat.position, mat.normal, mat.area, patch, tuple("abc"), tuple("abc")).save(here / "parts.npz")
+        options = ("--layout", "parts.npz", "--codes", "c,a", "--noise", 0.03, "--out", "p.npz", "--json")
+        report = of_json(command("skin", "fit", "touch.npz", *options))
+        assert (report["codes"], report["noise"], report["patches"]) == (3, 0.03, 3)
+        assert [len(block) for block in SkinProfile.load(here / "p.npz").blocks()] == [128, 64, 64]
 
     @pytest.mark.parametrize(
         ("arguments", "words"),
@@ -129,11 +130,11 @@ class TestPlan:
     def test_of_an_error(self, here, command):
         found = {
             target: of_json(command("skin", "plan", "profile.npz", "--target-error", target, "--json"))
-            for target in (0.002, 0.2)
+            for target in (0.05, 0.6)
         }
         for target, report in found.items():
             assert report["predicted_error"] <= target
-        assert found[0.2]["ratio"] > found[0.002]["ratio"]
+        assert found[0.6]["ratio"] > found[0.05]["ratio"] > 1
 
     def test_loss_costs(self, here, command):
         plans = [
@@ -253,7 +254,7 @@ class TestBench:
         found = bench(profile, touch, ratio=4, packet_loss=0.5, packets=1)
         assert found.lost > 5
         # What was last found is still right, and does not count.
-        assert found.share_within_1_percent <= 1 - found.lost / 40
+        assert found.share_within_1_percent == pytest.approx(1 - found.lost / 40)
         none = bench(profile, Frames(np.zeros((40, SIDE**2))), ratio=4, packet_loss=0.5, packets=1)
         assert (none.share_within_1_percent, none.measured_error, none.empty_right) == (None, None, 1.0)
 

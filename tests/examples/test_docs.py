@@ -25,6 +25,8 @@ LEFT_OUT = {
     "more.rug": "is written with the insoles",
     "mattress_01": "as the insoles",
     "mattress.json": "as the insoles",
+    "persianrug skin receive ": "waits for a sender; tests/cli/test_skin_stream.py starts both",
+    "persianrug skin send ": "takes seconds, and shows little alone",
     "model = DistributedDataParallel(network)": "is one of several processes; tests/integrations starts them",
 }
 # What is run with less to do, so that what follows has what it needs.
@@ -81,6 +83,8 @@ def test_a_page_runs(page, tmp_path):
     # As in a clone of the repository, with the copy that docs/sketches.md starts with.
     shutil.copytree(ROOT / "examples" / "data", tmp_path / "examples" / "data")
     shutil.copy(ROOT / "examples" / "data" / "pbmc68k_reduced.npz", tmp_path / "cells.npz")
+    for name in ("pull.npz", "taxels.npz"):
+        shutil.copy(ROOT / "examples" / "data" / name, tmp_path)
     names = {"__name__": page}
     for language, step in steps(page):
         if told(step, LEFT_OUT) or repeated(page, step):

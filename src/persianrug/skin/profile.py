@@ -276,6 +276,7 @@ class SkinProfile:
 
         Dead taxels are never touched. Pressures are normal here, though none is below 0.
         """
+        # Sources need PyTorch, a receiver of packets does not.
         from persianrug.sources import Groups, SparseGaussian
 
         axes, prior = self.layout.axes, self.prior(np.arange(self.layout.n_taxels))
