@@ -13,11 +13,20 @@ def profile_of(rng, axes=3, p=0.02, noise=0.0, leave=0.05, codes=(), rows=16, co
     whole = Layout.plane(rows, cols, 0.01, axes=axes)
     n = whole.n_taxels
     halves = (np.arange(n) >= n // 2).astype(int)
-    layout = Layout(whole.position, whole.normal, whole.area, halves, ("left", "right"), ("mat", "mat"), whole.tangents)
+    layout = Layout(
+        whole.position, whole.normal, whole.area, halves, ("left", "right"), ("mat", "mat"), whole.tangents
+    )
     mean = np.concatenate([rng.uniform(2, 4, (n, 1)), rng.normal(0, 0.5, (n, axes - 1))], axis=1)
     variance = np.tile([1.0, 0.3, 0.3][:axes], (n, 1))
     return SkinProfile(
-        layout, rng.uniform(0.2, 1.8, n) * p, mean, variance, leave, np.array([0.0, 0.02, 0.05]), noise, codes=codes
+        layout,
+        rng.uniform(0.2, 1.8, n) * p,
+        mean,
+        variance,
+        leave,
+        np.array([0.0, 0.02, 0.05]),
+        noise,
+        codes=codes,
     )
 
 

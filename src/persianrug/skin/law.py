@@ -3,9 +3,9 @@
 In state evolution every iteration of the decoder sees the numbers themselves with fresh Gaussian noise, of the
 variance that theory gives it; no transform is in it and no code. Frames are drawn from the profile: taxels are
 touched and let go as often as it says, each by itself, and their numbers move from a frame to the next by one of
-the profile's quantiles of change. Taxels of a robot are touched many at a time: frames of which more is touched than
-of any drawn are read less well than this says. Without noise an iteration ends once the error is small, below about
-0.003, and how far below is chance.
+the profile's quantiles of change. Taxels of a robot are touched many at a time: frames of which more is touched
+than of any drawn are read less well than this says. Without noise an iteration ends once the error is small, below
+about 0.003, and how far below is chance.
 """
 
 from __future__ import annotations
