@@ -48,6 +48,7 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.load
 	$(BIN)/python -m benchmarks.sketching
 	$(BIN)/python -m benchmarks.smooth
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.skin
 	$(BIN)/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.ddp
 

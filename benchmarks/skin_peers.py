@@ -1,7 +1,7 @@
 """What else could carry a skin's frames: bytes, latency and error where packets are lost.
 
-All send frames with the same noise of every taxel, over the same kind of bus; what they do not hear of they leave as
-it was. A taxel is on the lists where its numbers are beyond what noise alone makes of one in 100,000.
+All send frames with the same noise of every taxel, over the same kind of bus; what they do not hear of they leave
+as it was. A taxel is on the lists where its numbers are beyond what noise alone makes of one in 100,000.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def changes(x: Frame, sent: dict) -> Sent:
 
 
 def squeezed(x: Frame, sent: dict) -> Sent:
-    """Zstandard of gaps between touched taxels and their numbers, 16 bits each; one packet, or none of it helps."""
+    """Zstandard of gaps between touched taxels and their numbers, 16 bits each, all in one packet."""
     places = places_of(x)
     values = counted(x)[places]
     step = max(float(np.abs(values).max(initial=0)) / 2047, 1e-9)
@@ -104,7 +104,10 @@ def show(name: str, sizes: list[int], late: float, errors: dict[float, list[floa
         every = np.array(errors[loss])
         found.append(f"{np.median(every):.4f} {np.mean(every**2) ** 0.5:6.4f} {np.mean(every <= 0.05):6.1%}")
     wire = max(sizes) * 8 / RATE
-    print(f"  {name:24} {np.mean(sizes):7.0f} {max(sizes):6d}  {1e3 * (wire + late):6.2f}   {' | '.join(found)}", flush=True)
+    print(
+        f"  {name:24} {np.mean(sizes):7.0f} {max(sizes):6d}  {1e3 * (wire + late):6.2f}   {' | '.join(found)}",
+        flush=True,
+    )
 
 
 def relative(x_hat: Frame, x: Frame) -> float:
@@ -115,7 +118,8 @@ def table(pair: tuple[Story, Story], profile: SkinProfile) -> None:
     story = pair[1]
     length = min(60, len(story))
     parts = [range(k, k + length) for k in np.linspace(0, len(story) - length, 8).astype(int)]
-    print(f"\nOther ways to send {sum(map(len, parts))} frames, 12,288 numbers, noise {NOISE} N; stretches of {length}, the "
+    print(f"\nOther ways to send {sum(map(len, parts))} frames, 12,288 numbers, noise {NOISE} N; stretches of "
+          f"{length}, the "
           "first 5 of each left out")  # fmt: skip
     print("  latency: the largest frame on a bus of 10 Mbit/s and the median time to encode and decode it, in ms")
     print("  errors where 0%, 5% and 20% of packets are lost: median, root of the mean square, share within 5%")
@@ -144,8 +148,10 @@ def table(pair: tuple[Story, Story], profile: SkinProfile) -> None:
     for ratio in (16, 32, 64):
         ours(f"code {ratio}:1, {PACKETS} packets", story, parts, profile, profile.encoder(ratio, bits=BITS))
     pursuit(story, parts, profile.encoder(16, bits=BITS))
-    print("  The list is smaller where little is touched, and as large as what is touched: its bus must carry the most that "
-          "may come.\n  The code has one size and one latency, its codes add up on the wire, and a lost packet costs noise.")  # fmt: skip
+    print("  The list is smaller where little is touched, and as large as what is touched: its bus must carry "
+          "the most that "
+          "may come.\n  The code has one size and one latency, its codes add up on the wire, and a lost packet "
+          "costs noise.")  # fmt: skip
 
 
 def ours(name: str, story: Story, parts: list[range], profile: SkinProfile, encoder: SkinEncoder) -> None:

@@ -40,13 +40,14 @@ def in_c(encoder: SkinEncoder, counts: np.ndarray, folder: Path) -> Callable[[],
     source, library = importlib.resources.files("persianrug.skin") / "encode.c", folder / "encode.so"
     subprocess.run(["cc", "-std=c99", "-O2", "-fPIC", "-shared", str(source), "-o", str(library)], check=True)
     function, transform = ctypes.CDLL(str(library)).persianrug_encode, encoder.transforms[0]
-    parts = [counts.astype(np.int32), np.packbits(transform.signs < 0, bitorder="little"), paley(transform.base).copy(),
-             transform.order.astype(np.uint16), np.empty(transform.size, np.int32),
+    parts = [counts.astype(np.int32), np.packbits(transform.signs < 0, bitorder="little"),
+             paley(transform.base).copy(), transform.order.astype(np.uint16), np.empty(transform.size, np.int32),
              np.empty(encoder.n_dense[0], np.int16)]  # fmt: skip
     at = [ctypes.c_void_p(part.ctypes.data) for part in parts]
     clipped, log = ctypes.c_int(), (transform.size // transform.base).bit_length() - 1
 
-    def call(keep: object = parts) -> int:
+    def call() -> int:
+        assert len(parts) == len(at)  # What is pointed at stays.
         return function(at[0], transform.n, at[1], transform.base, log, at[2], at[3], encoder.n_dense[0],
                         encoder.bits, at[4], at[5], ctypes.byref(clipped))  # fmt: skip
 
@@ -87,9 +88,11 @@ def decoding(title: str, profile: SkinProfile, frames: Frames, noise: float) -> 
             if x.any():
                 errors.append(np.linalg.norm(found.x.ravel() - x) / np.linalg.norm(x))
     wall, core = np.array(spent), np.array(cpu)
-    print(f"  {title}, noise {noise} N: {1 / wall.mean():.0f} frames/s, median {1e3 * np.median(wall):.2f} ms, p99 "
+    print(f"  {title}, noise {noise} N: {1 / wall.mean():.0f} frames/s, median {1e3 * np.median(wall):.2f} ms, "
+          f"p99 "
           f"{1e3 * np.quantile(wall, 0.99):.2f} ms; of the core's own time {1 / core.mean():.0f} frames/s, p99 "
-          f"{1e3 * np.quantile(core, 0.99):.2f} ms; within 5% {np.mean(np.array(errors) <= 0.05):.1%}")  # fmt: skip
+          f"{1e3 * np.quantile(core, 0.99):.2f} ms; within 5% "
+          f"{np.mean(np.array(errors) <= 0.05):.1%}")  # fmt: skip
 
 
 def one_shot(title: str, encoder: SkinEncoder, frames: Frames) -> None:
@@ -117,8 +120,10 @@ def one_shot(title: str, encoder: SkinEncoder, frames: Frames) -> None:
         touched, found = touched + int(hard.sum()), found + int((x_hat[hard] > 0).sum())
     z = rows.forward(x)
     spent = times(lambda: read(z), 4000)
-    print(f"  {title}: {1 / np.median(spent):.0f} frames/s, p99 {1e6 * np.quantile(spent, 0.99):.0f} us; relative error "
-          f"{np.median(errors):.2f}, finds {found / touched:.0%} of numbers above 30% of a frame's largest")  # fmt: skip
+    print(f"  {title}: {1 / np.median(spent):.0f} frames/s, p99 {1e6 * np.quantile(spent, 0.99):.0f} us; "
+          f"relative error "
+          f"{np.median(errors):.2f}, finds {found / touched:.0%} of numbers above 30% of a frame's "
+          f"largest")  # fmt: skip
 
 
 def sketcher(fitted: Frames, frames: Frames) -> None:
@@ -133,8 +138,10 @@ def sketcher(fitted: Frames, frames: Frames) -> None:
     spent = time.perf_counter() - began
     size = np.linalg.norm(rows, axis=1)
     errors = np.linalg.norm(x_hat - rows, axis=1)[size > 0] / size[size > 0]
-    print(f"  Sketcher, OAMP, 4,096 pressures, in batches of {len(rows)} on one thread: {1e3 * spent / len(rows):.2f} ms a "
-          f"frame, {len(rows) / spent:.0f} frames/s, without noise; within 5% {np.mean(errors <= 0.05):.1%}")  # fmt: skip
+    print(f"  Sketcher, OAMP, 4,096 pressures, in batches of {len(rows)} on one thread: "
+          f"{1e3 * spent / len(rows):.2f} ms a "
+          f"frame, {len(rows) / spent:.0f} frames/s, without noise; within 5% "
+          f"{np.mean(errors <= 0.05):.1%}")  # fmt: skip
 
 
 def pressing(frames: Frames) -> Frames:
@@ -143,8 +150,10 @@ def pressing(frames: Frames) -> Frames:
 
 
 def table(pair: tuple[Story, Story], profile: SkinProfile) -> None:
-    print(f"\nTimes on one core, {RATIO}:1, {BITS} bits; asked: encode 4,096 taxels in C < 20 us, in Python < 100 us; decode "
-          "4,096 pressures at 1,000 frames/s and p99 < 2 ms, 12,288 numbers at 300 and p99 < 6 ms; one-shot 10,000/s")  # fmt: skip
+    print(f"\nTimes on one core, {RATIO}:1, {BITS} bits; asked: encode 4,096 taxels in C < 20 us, in Python < "
+          f"100 us; decode "
+          "4,096 pressures at 1,000 frames/s and p99 < 2 ms, 12,288 numbers at 300 and p99 < 6 ms; one-shot "
+          "10,000/s")  # fmt: skip
     fitted, story = pair
     flat_fitted, flat = pressing(fitted.frames), pressing(story.frames)
     flat_profile = SkinProfile.fit(flat_fitted, story.layout.without_shear(), noise=NOISE)
@@ -156,7 +165,9 @@ def table(pair: tuple[Story, Story], profile: SkinProfile) -> None:
     for title, (encoder, frames) in encoders.items():
         encoding(title, encoder, frames[middle])
     for noise in (0.0, NOISE):
-        decoding("decode 4,096 pressures", SkinProfile.fit(flat_fitted, flat_profile.layout, noise=noise), flat, noise)
+        decoding(
+            "decode 4,096 pressures", SkinProfile.fit(flat_fitted, flat_profile.layout, noise=noise), flat, noise
+        )
         decoding("decode 12,288 numbers",
                  SkinProfile.fit(fitted.frames, story.layout, noise=noise), story.frames, noise)  # fmt: skip
     print("  One-shot: ReLU of the code's transpose less three times its noise")

@@ -12,7 +12,15 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from persianrug.skin import (
-    ContactTracker, Estimate, Frames, Layout, SimulatedBus, SkinDecoder, SkinEncoder, SkinProfile, packets_of,
+    ContactTracker,
+    Estimate,
+    Frames,
+    Layout,
+    SimulatedBus,
+    SkinDecoder,
+    SkinEncoder,
+    SkinProfile,
+    packets_of,
 )  # fmt: skip
 
 PACKETS, BITS = 8, 12
@@ -82,10 +90,8 @@ class Story:
         self.name, self.layout = path.stem, layout
         self.frames = Frames.read(path)[part]
         with np.load(path) as parts:
-            self.arrays = {
-                name: parts[name][part] if parts[name].ndim and len(parts[name]) == len(parts["time"]) else parts[name]
-                for name in ("time", "phase", "phase_names", "quat", "quat_bodies", "t_felt")
-            }  # fmt: skip
+            self.arrays = {name: parts[name][part] for name in ("time", "phase", "quat")}
+            self.arrays |= {name: parts[name] for name in ("phase_names", "quat_bodies", "t_felt")}
 
     def __len__(self) -> int:
         return len(self.frames)

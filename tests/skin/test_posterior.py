@@ -1,4 +1,4 @@
-"""The compiled posterior of touched taxels against the mixture in float64, quadrature, and sources of the package."""
+"""The posterior of touched taxels against the mixture in float64, quadrature, and a profile's source."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,9 @@ def mixture(y, s2, log_odds, mean, variance, slot, stay, tau):
     p = new + old
     first = new[:, None] * of_new[0] + old[:, None] * of_old[0]
     second = new[:, None] * (of_new[0] ** 2 + of_new[1]) + old[:, None] * (of_old[0] ** 2 + of_old[1])
-    d2 = (tau * steps / (spread + s2) * (y - centre)) ** 2 + tau * steps * (spread - tau * steps + s2) / (spread + s2)
+    d2 = (tau * steps / (spread + s2) * (y - centre)) ** 2 + tau * steps * (spread - tau * steps + s2) / (
+        spread + s2
+    )
     return {
         "x": first, "doubt": second - first**2, "active": p, "on_mean": first / p[:, None],
         "on_variance": second / p[:, None] - (first / p[:, None]) ** 2,
@@ -59,7 +61,12 @@ def drawn(g, rng, n=400, k=120):
     mean, variance = rng.normal(0, 2, (n, g)), rng.uniform(0.1, 9, (n, g))
     slot = np.full(n, -1)
     slot[rng.permutation(n)[:k]] = np.arange(k)
-    stay = rng.normal(2, 2, k), rng.normal(0, 2, (k, g)), rng.uniform(0.001, 0.1, (k, g)), rng.uniform(0.01, 1, (k, g))
+    stay = (
+        rng.normal(2, 2, k),
+        rng.normal(0, 2, (k, g)),
+        rng.uniform(0.001, 0.1, (k, g)),
+        rng.uniform(0.01, 1, (k, g)),
+    )
     x = mean + np.sqrt(variance) * rng.standard_normal((n, g))
     state = rng.integers(0, 3, n)
     x[state == 0] = 0
@@ -133,7 +140,9 @@ def test_numbers_far_out_give_no_nan():
     y = np.array([[1e4, 0, 0], [-1e4, 1e4, 1e4], [0, 0, 0], [1e-20, 0, 0]])
     n = len(y)
     stay = np.array([5.0]), np.ones((1, 3)), np.zeros((1, 3)), np.ones((1, 3))
-    found = called(y, 1e-9, np.full(n, -12.0), np.zeros((n, 3)), np.ones((n, 3)), np.array([-1, 0, -1, -1]), stay, 1e-3)
+    found = called(
+        y, 1e-9, np.full(n, -12.0), np.zeros((n, 3)), np.ones((n, 3)), np.array([-1, 0, -1, -1]), stay, 1e-3
+    )
     for name, value in found.items():
         # Of taxels that are off nothing is said of what they would be.
         assert np.isfinite(value[:2] if name.startswith("on") else value).all(), name

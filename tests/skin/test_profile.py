@@ -62,7 +62,9 @@ def test_forces_of_neighbours_are_pooled(profile, rows):
     assert np.sign(profile.mean[101]).tolist() == np.sign(profile.mean[100]).tolist()
     # Far from all that was touched the mean is 0, and all have been seen in the variance.
     assert profile.mean[0] == pytest.approx([0, 0, 0])
-    assert profile.variance[0] == pytest.approx(np.square(rows.reshape(-1, N, 3)[on_of(rows)]).mean(axis=0), rel=1e-3)
+    assert profile.variance[0] == pytest.approx(
+        np.square(rows.reshape(-1, N, 3)[on_of(rows)]).mean(axis=0), rel=1e-3
+    )
 
 
 def test_touches_end_as_often_as_they_do(profile, rows):
@@ -225,7 +227,7 @@ def test_files_are_read_as_they_were_written(tmp_path, rng):
     assert Layout.read(tmp_path / "mat.npz").digest == MAT.digest
     with pytest.raises(ValueError, match=r"allowed: a name that ends in \.npz"):
         profile.save(tmp_path / "mat.npy")
-    with pytest.raises(ValueError, match="there is no such file|does not exist|No such file"):
+    with pytest.raises(ValueError, match=r"none\.npz"):
         SkinProfile.load(tmp_path / "none.npz")
 
 
@@ -277,9 +279,11 @@ def read_or_refused(written, content):
     try:
         read = SkinProfile.load(path)
     except ValueError as error:
-        assert "\n" not in str(error)
-        return
-    same(profile, read)
+        told = str(error)
+    else:
+        same(profile, read)
+        told = ""
+    assert "\n" not in told
 
 
 @settings(max_examples=150, deadline=None)
@@ -309,5 +313,5 @@ def test_arrays_of_objects_are_not_read(tmp_path, written):
             plain = io.BytesIO()
             np.save(plain, part)
             file.writestr(f"{name}.npy", array.getvalue() if name == "p" else plain.getvalue())
-    with pytest.raises(ValueError, match="mat.npz"):
+    with pytest.raises(ValueError, match=r"mat\.npz"):
         SkinProfile.load(path)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _FORGOTTEN = 250
 # The code of a smooth skin's frame may keep so many times what it usually keeps unexplained.
 _ROOM = 4.0
+# After so many frames whose codes are not explained it says nothing either.
+_DOUBTED = 3
 # Frames of which more rows may be asked for.
 _KEPT = 4
 
@@ -182,7 +184,7 @@ class _Block:
         rest = profile.rest[self.taxels].astype(np.float32).ravel()  # type: ignore[index]
         # What dead taxels always read, of every entry of a code.
         self.rest = self.transform.rows(self.transform.size).forward(rest) if rest.any() else None
-        # What was known before the last frame, and is after it.
+        # What was known before the last frame, and is after it, and how many frames ago that was.
         self._before: tuple[Touched | None, int] = (None, 0)
         self._touched: Touched | None = None
         self._age = 0
@@ -205,7 +207,11 @@ class _Block:
         if self._smooth is not None:
             return self._of_smooth(self._smooth, look)
         found = self.filter.step(look, before, age)
-        self._touched, self._age = (found.touched if found.explained else None), 0
+        if found.explained:
+            self._touched, self._age = found.touched, 0
+        else:
+            # For a few frames what was known before is better than nothing; then it would be taken for the truth.
+            self._touched, self._age = (before, age) if age < _DOUBTED else (None, 0)
         return found
 
     def _of_smooth(self, reader: SmoothReader, look: CodeLook) -> Found:

@@ -233,7 +233,7 @@ class SkinProfile:
     def encoder(self, ratio: float = 16.0, *, bits: int = 12, seed: int = 0) -> SkinEncoder:
         """The encoder whose codes have one number for `ratio` of a frame's in all.
 
-        Of several codes each has its share of them: the mean of its share of the taxels and of its share of touches.
+        Of several codes each has its share of them: the mean of its shares of the taxels and of touches.
 
         Raises
         ------
@@ -244,7 +244,9 @@ class SkinProfile:
             raise ValueError(f"ratio is {ratio:g}; allowed: 1 or more, numbers of a frame for one of its code")
         blocks = self.blocks()
         touched = np.array([self.p[taxels].sum() for taxels in blocks]) / max(self.p.sum(), checks.SMALLEST)
-        share = [(len(taxels) / self.layout.n_taxels + part) / 2 for taxels, part in zip(blocks, touched, strict=True)]
+        share = [
+            (len(taxels) / self.layout.n_taxels + part) / 2 for taxels, part in zip(blocks, touched, strict=True)
+        ]
         room = [len(taxels) * self.layout.axes for taxels in blocks] if len(blocks) > 1 else [self.layout.n_sparse]
         n_dense = [
             min(max(1, round(self.layout.n_sparse / ratio * part)), most)

@@ -114,7 +114,7 @@ class FreshLook:
         # Noise is fitted too, as far as an estimate that knows what is touched would do it: that leaves a x noise
         # / (1 - a) of error, a = touched numbers / entries, and no more in the code than noise alone.
         share = np.count_nonzero(self.x) / self.entries
-        fitted = self.noise * share / (1 - share) if share < 1 else np.inf
+        fitted = self.noise * share / (1 - share) if share < 1 else 0.0
         return max(self.left(x) - fitted, self.noise)
 
 
