@@ -202,9 +202,12 @@ class Elementwise(Decoder):
 
 
 def check_parts(source: Source, encoder: Encoder, channel: Channel) -> None:
-    """Raise ValueError unless these are a source, an encoder and a channel."""
+    """Raise ValueError unless these are a source, an encoder of whole groups of its features, and a channel."""
     checks.instance("source", source, Source)
     checks.instance("encoder", encoder, Encoder)
+    if encoder.n_sparse % source.together:
+        size = source.together
+        raise ValueError(f"n_sparse is {encoder.n_sparse}; allowed in groups of {size}: multiples of {size}")
     checks.instance("channel", channel, Channel)
 
 
