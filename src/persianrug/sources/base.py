@@ -250,6 +250,11 @@ class Source(Parts, ABC):
         one: Any = replace
         return self if self.n_sparse is not None else one(self, p=np.full(n_sparse, self.p))
 
+    def always(self) -> Source:
+        """The source of features that are always active, with the same amplitudes."""
+        one: Any = replace
+        return one(self, p=np.ones_like(self.p)[()])
+
     def _part(self, features: slice) -> Source:
         """The source of some of the features."""
         one: Any = replace

@@ -130,6 +130,9 @@ class Groups(Source):
     def repeated(self, n_sparse: int) -> Source:
         return replace(self, members=self.members.repeated(n_sparse))
 
+    def always(self) -> Source:
+        return replace(self, members=self.members.always())
+
     # What the others of a group say.
 
     def _fill(self, out: Tensor, generator: torch.Generator | None) -> None:
@@ -250,9 +253,9 @@ class Groups(Source):
                 torch.from_numpy(np.array(np.broadcast_to(part, shape)[place])) for part in (sigma, assumed)
             )
             y = x + noise * z
-            log_ratio, mean, variance = self._active_posterior(y, noise.expand(y.shape))
+            inverse, mean, variance = self.active(y, noise)
             guess, doubt = prior.denoise(y, taken)
-            there, none = torch.sigmoid(log_ratio), torch.sigmoid(-log_ratio)
+            there, none = 1 / (1 + inverse), inverse / (1 + inverse)
             parts = there * (variance + (mean - guess) ** 2), none * guess**2, there * doubt, none * doubt
             losses[(slice(None), *place)] = 2 * torch.stack([part.mean(0) for part in parts]).numpy()
         return losses
