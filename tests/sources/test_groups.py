@@ -116,7 +116,6 @@ def test_a_row_is_as_it_is_alone(make_members):
             order = torch.tensor([2, 0, 3, 1, *range(8, 40), *range(4, 8)])
             for whole, part in zip(together, ask(y[:, order], sigma), strict=True):
                 assert torch.allclose(whole[:, order], part, **close)
-    assert [part.shape for part in source.denoise(y[0], sigma)] == [(33, 40)] * 2
     assert source.posterior(y[:0], 0.1)[0].shape == (0, 40)
 
 
@@ -201,9 +200,10 @@ def close(found, source, prior, sigma, assumed, groups=30_000):
     parts = [part.mean(1) for part in parts]
     means, errors = (np.array([float(ask(part)) for part in parts]) for ask in (torch.mean, torch.std))
     errors = errors / np.sqrt([len(part) for part in parts])
-    # Relative to what is lost of both; of what happens to no sample they say nothing.
-    odds = source.p / max(1 - source.p, 1e-9)
-    nothing = 1e-3 * np.array([means[0], odds * means[0]] * 2) + 1e-16 * source.second_moment / source.p
+    # Of what happens to a handful of the samples they say nothing, nor of what is nothing beside the rest.
+    size, odds = source.second_moment / source.p, source.p / max(1 - source.p, 1e-9)
+    handful = 8 / groups * (size if source.members.amplitude_variance == 0 else min(size, 25 * sigma**2))
+    nothing = (handful + 1e-3 * means[0]) * np.array([1, odds] * 2) + 1e-15 * size
     return (np.abs(found - means) <= 4 * errors + 1e-3 * means + nothing).all(), found, means, errors
 
 
@@ -213,11 +213,11 @@ def test_losses_are_those_of_samples(make_members, size, p):
     source = pr.Groups(make_members(p), size)
     for sigma in (1e-3, 0.03, 0.3, 1.0, 3.0):
         found = source.mismatch(np.array(sigma), np.array(sigma))
-        told = close(found, source, None, sigma, sigma, 8_000 if sigma < 0.1 else 30_000)
+        told = close(found, source, None, sigma, sigma, 8_000 if sigma < 0.1 else 20_000)
         assert told[0], (sigma, told)
         # What it believes to lose is what it loses, but for the grid.
         lost, believed = (p * found[k] + (1 - p) * found[k + 1] for k in (0, 2))
-        assert lost == pytest.approx(believed, rel=1e-3, abs=1e-15)
+        assert lost == pytest.approx(believed, rel=2e-4, abs=1e-15)
         assert source.mmse(sigma) == pytest.approx(lost, rel=1e-12)
         # Knowing the group helps.
         assert lost <= source.members.mmse(sigma) * (1 + 1e-4) + 1e-15
@@ -292,7 +292,7 @@ class TestFeaturesThatDiffer:
             one = pr.Groups(pr.SparseUniform(self.P[k : k + 2], self.SCALE[k : k + 2]), 2)
             for whole in found:
                 for part, other in zip(whole, one.posterior(y[:, k : k + 2], sigma), strict=True):
-                    assert torch.allclose(part[:, k : k + 2], other, rtol=1e-7, atol=1e-10)
+                    assert torch.allclose(part[:, k : k + 2], other, rtol=1e-6, atol=1e-8)
 
     def test_numbers(self):
         source = self.source()
@@ -315,7 +315,7 @@ class TestFeaturesThatDiffer:
         found = many.mismatch(np.full(3000, sigma), np.full(3000, sigma)).reshape(4, 500, 6)
         found, errors = found.mean(1), found.std(1) / 500**0.5
         generator = torch.Generator().manual_seed(0)
-        x = self.SCALE * torch.rand(100_000, 6, generator=generator, dtype=torch.float64)
+        x = torch.from_numpy(self.SCALE) * torch.rand(100_000, 6, generator=generator, dtype=torch.float64)
         z = sigma * torch.randn(x.shape, generator=generator, dtype=torch.float64)
         for k, there in enumerate((x, torch.zeros_like(x))):
             guess, doubt = self.source().posterior(there + z, sigma)
@@ -329,7 +329,7 @@ class TestFeaturesThatDiffer:
         for p, sigma in ((1e-3, 0.2), (0.045, 0.3), (0.9, 1.0)):
             alike = pr.Groups(make_members(p), 4)
             losses = alike.repeated(4096).mmse(sigma)
-            assert losses.mean() == pytest.approx(alike.mmse(sigma), rel=0.02)
+            assert losses.mean() == pytest.approx(alike.mmse(sigma), rel=0.06, abs=1e-9)
         prior = pr.Groups(pr.SparseExponential(0.1, 0.4), 4)
         found = alike.mismatch(*2 * [np.full(4096, 0.3)], prior.repeated(4096)).mean(1)
         assert found == pytest.approx(alike.mismatch(*2 * [np.array(0.3)], prior), rel=0.03)

@@ -210,20 +210,22 @@ class Groups(Source):
         ratio, log_odds = np.maximum(ratio, LEAST_RATIO), float(logit(prior.p))
         # Members that say more than this leave no doubt, whatever the others say.
         most = self.size * abs(float(ratio.min())) + _CERTAIN - log_odds
-        start, end = math.floor(float(ratio.min()) / _STEP), math.ceil(most / _STEP)
-        place = np.minimum(ratio, most) / _STEP - start
-        below = place.astype(np.int64)
-        share, length = place - below, end - start + 2
+        start, end = math.floor(float(ratio.min()) / _STEP) - 1, math.ceil(most / _STEP)
+        place, length = np.minimum(ratio, most) / _STEP - start, end - start + 2
+        nearest = np.rint(place).astype(np.int64)
+        gap = place - nearest
         losses = []
         for weights, first_moment, second_moment in ((on, mean, variance + mean**2), (off, 0.0, 0.0)):
-            density = np.bincount(below, weights * (1 - share), length)
-            density += np.bincount(below + 1, weights * share, length)
+            # On three places each, which keep mean and variance.
+            density = np.bincount(nearest, weights * (1 - gap**2), length)
+            for side in (-1, 1):
+                density += np.bincount(nearest + side, weights * (gap + side) * gap / 2, length)
             others = _sum_of(self.size - 1, density / density.sum(), start, end)
-            # E pi and E pi^2 over the others, for this member's log ratios on the grid.
+            # E pi and E pi^2 over the others, for this member's log ratios, of which both are nearly exponential.
             pi = expit((np.arange(len(others) + length - 1) + self.size * start) * _STEP + log_odds)
             once, twice = (
-                np.interp(place, np.arange(length), np.convolve(power, others[::-1], mode="valid"))
-                for power in (pi, pi**2)
+                np.exp(np.interp(place, np.arange(length), np.log(np.maximum(average, 1e-300))))
+                for average in (np.convolve(power, others[::-1], mode="valid") for power in (pi, pi**2))
             )
             losses.append(weights @ (second_moment - 2 * once * first_moment * guess + twice * guess**2))
             losses.append(weights @ (once * (doubt + guess**2) - twice * guess**2))
@@ -275,7 +277,7 @@ def _sum_of(count: int, density: Floats, start: int, end: int) -> Floats:
 
 
 def _added(one: Floats, other: Floats, last: int) -> Floats:
-    (a, b), (c, d) = (np.flatnonzero(part > _NEVER)[[0, -1]] for part in (one, other))
+    (a, b), (c, d) = (np.flatnonzero(abs(part) > _NEVER)[[0, -1]] for part in (one, other))
     total = np.zeros(max(b + d, last) + 1)
     total[a + c : b + d + 1] = np.convolve(one[a : b + 1], other[c : d + 1])
     total[last] = total[last:].sum()
