@@ -54,6 +54,7 @@ from .sketches import make_plan as make_plan
 from .sketches import read_rows as read_rows
 from .sources import Covariance as Covariance
 from .sources import Empirical as Empirical
+from .sources import Groups as Groups
 from .sources import Source as Source
 from .sources import SparseConstant as SparseConstant
 from .sources import SparseExponential as SparseExponential

@@ -16,7 +16,7 @@ from persianrug._support.arrays import Parts, map_rows, span
 from persianrug.channel import Channel
 from persianrug.encoders import KnottedRug
 from persianrug.encoders.base import Encoder
-from persianrug.encoders.energy import energy
+from persianrug.encoders.energy import energy, own_group
 from persianrug.sources import Each, Source
 
 # An encoder whose features differ has its interference sorted into this many groups of equal count.
@@ -171,19 +171,34 @@ class Elementwise(Decoder):
         return np.asarray(self.risk(source, np.sqrt(levels))[group])
 
     def law(self, source: Source, encoder: Encoder, channel: Channel = CLEAR) -> NDArray[np.float64]:
-        """The risk, averaged over the energy of the other features."""
+        """The risk, averaged over the energy of the other features.
+
+        Those of a feature's own group, if it is in one, are active when it is.
+        """
         self._check_parts(source, encoder, channel)
         source = source.repeated(encoder.n_sparse) if self._differs else source
         spread = energy(source, encoder.participation_of(channel))
         interference, noise = variances(source, encoder, channel)
         if source.n_sparse is not None:
             # One by one, since every risk is an integral for each feature.
-            sigmas = (np.sqrt(part * interference + noise) for part in spread.relative)
-            losses = [w * self.risk(source, sigma) for w, sigma in zip(spread.weights, sigmas, strict=True)]
+            nodes = zip(spread.weights, spread.relative, strict=True)
+            losses = [w * self._risk_at(source, part, interference, noise, encoder.n_sparse) for w, part in nodes]
             return np.asarray(np.sum(losses, axis=0))
         (interference, noise), group = _levels(interference, noise)
-        sigma = np.sqrt(np.multiply.outer(spread.relative, interference) + noise)
-        return np.asarray((spread.weights @ self.risk(source, sigma))[group])
+        risks = self._risk_at(source, spread.relative[:, None], interference, noise, encoder.n_sparse)
+        return np.asarray((spread.weights @ risks)[group])
+
+    def _risk_at(
+        self, source: Source, energy: Each, interference: Each, noise: Each, n_sparse: int
+    ) -> NDArray[np.float64]:
+        """The risk where the others have so many times their mean energy, but for those of the own group."""
+        if source.together == 1:
+            return self.risk(source, np.sqrt(energy * interference + noise))
+        share, *own = own_group(source, n_sparse)
+        on, off = (np.sqrt(((1 - share) * energy + share * part) * interference + noise) for part in own)
+        always = source.always()
+        none = self.risk(source, off) - source.p * self.risk(always, off)
+        return source.p * self.risk(always, on) + np.maximum(none, 0.0)
 
     @property
     def _differs(self) -> bool:
@@ -202,9 +217,12 @@ class Elementwise(Decoder):
 
 
 def check_parts(source: Source, encoder: Encoder, channel: Channel) -> None:
-    """Raise ValueError unless these are a source, an encoder and a channel."""
+    """Raise ValueError unless these are a source, an encoder of whole groups of its features, and a channel."""
     checks.instance("source", source, Source)
     checks.instance("encoder", encoder, Encoder)
+    if encoder.n_sparse % source.together:
+        size = source.together
+        raise ValueError(f"n_sparse is {encoder.n_sparse}; allowed in groups of {size}: multiples of {size}")
     checks.instance("channel", channel, Channel)
 
 

@@ -59,12 +59,14 @@ def encoder_gains(
     ------
     ValueError
         If weights are out of their range, the decoder does not read features one by one or is one-sided and the
-        source signed, or the source has no scale of its own to be changed.
+        source signed, or the source has groups, or no scale of its own to be changed.
     """
     if not isinstance(decoder, Elementwise):
         name = getattr(decoder, "name", checks.shown(decoder))
         raise ValueError(f"decoder is {name}; allowed: those that read every feature by itself")
     check_parts(source, encoder, channel)
+    if source.together > 1:
+        raise ValueError(f"source {source.name} has groups; allowed with gains: features one by one, its members")
     n = encoder.n_sparse
     weights = np.ones(n) if importance is None else checks.importance(importance, n)
     interference, noise = variances(source, encoder, spread_levels(channel, source, encoder))

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh_tridiagonal
 
 from persianrug._support.arrays import Parts
-from persianrug.sources import Source
+from persianrug.sources import Each, Source
 
 Rule = tuple[NDArray[np.float64], NDArray[np.float64]]
 
@@ -105,8 +105,27 @@ def few_nodes(spread: Energy) -> Energy:
 
 
 def mean_energy(source: Source, copies: int) -> Energy:
-    """Quadrature for the mean of (x - mean)^2 over independent copies of a feature."""
-    return _draw(source).mean_of(copies)
+    """Quadrature for the mean of (x - mean)^2 over copies of a feature, independent or in groups."""
+    return _draw(source).mean_of(max(1, copies // source.together))
+
+
+def own_group(source: Source, n_sparse: int) -> tuple[float, Each, Each]:
+    """The other members of a feature's group: their share among the other features, and their energy.
+
+    Returns
+    -------
+    share : float
+    active, off : float or array (n_sparse,)
+        Where the group is active and where it is off, relative to the mean energy of a feature, on average over
+        the group.
+    """
+    active = source.amplitude_variance + (source.amplitude_moment(1) - source.mean) ** 2
+    energies = np.stack(np.broadcast_arrays(active, np.square(source.mean), source.variance))
+    if source.n_sparse is not None:
+        groups = energies.reshape(3, -1, source.together).mean(-1)
+        energies = np.repeat(groups, source.together, axis=1)
+    mean = max(float(np.mean(energies[2])), 1e-300)
+    return (source.together - 1) / (n_sparse - 1), energies[0] / mean, energies[1] / mean
 
 
 def vector_energy(source: Source, n_sparse: int) -> Energy:
@@ -126,7 +145,10 @@ def vector_energy(source: Source, n_sparse: int) -> Energy:
 
 @dataclass(frozen=True)
 class _Draw:
-    """The energy (x - mean)^2 of a feature drawn at random: that of `active` with probability p, else `off`."""
+    """The energy (x - mean)^2 of a feature drawn at random: that of `active` with probability p, else `off`.
+
+    Where features come in groups, the mean energy of a group.
+    """
 
     p: float
     active: Rule
@@ -161,11 +183,20 @@ def _draw(source: Source) -> _Draw:
     squares, weights = _active_energy(source)
     p, off = np.asarray(source.p), np.square(source.mean)
     if source.n_sparse is None:
-        return _Draw(float(p), (squares, weights), float(off))
+        return _Draw(float(p), _mean_of(source.together, (squares, weights)), float(off))
     share = np.broadcast_to(p, source.n_sparse) / source.n_sparse
     rule = (weights * (share / share.sum())[:, None]).ravel()
     silent = float(np.sum((1 / source.n_sparse - share) * off) / max(1 - share.sum(), 1e-300))
-    return _Draw(float(share.sum()), _gauss((np.broadcast_to(squares, weights.shape).ravel(), rule)), silent)
+    one = _gauss((np.broadcast_to(squares, weights.shape).ravel(), rule))
+    return _Draw(float(share.sum()), _mean_of(source.together, one), silent)
+
+
+def _mean_of(count: int, one: Rule) -> Rule:
+    """A rule for the mean of so many independent copies of a variable with the rule `one`."""
+    if count == 1:
+        return one
+    x, w = _sums(one, count)[-1]
+    return x / count, w
 
 
 def _active_energy(source: Source) -> Rule:

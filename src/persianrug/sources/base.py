@@ -250,6 +250,11 @@ class Source(Parts, ABC):
         one: Any = replace
         return self if self.n_sparse is not None else one(self, p=np.full(n_sparse, self.p))
 
+    def always(self) -> Source:
+        """The source of features that are always active, with the same amplitudes."""
+        one: Any = replace
+        return one(self, p=np.ones_like(self.p)[()])
+
     def _part(self, features: slice) -> Source:
         """The source of some of the features."""
         one: Any = replace
@@ -433,7 +438,14 @@ class Source(Parts, ABC):
         losses : array (4, ...)
             The mean squared errors given that x is active and that it is off, and the means of the posterior
             variance in both cases.
+
+        Raises
+        ------
+        ValueError
+            If the prior has groups, and the source other ones or none.
         """
+        if prior is not None and prior.together > 1:
+            raise ValueError(f"prior has groups of {prior.together}; allowed with this source: one without")
         if self.n_sparse is not None:
             sigma, assumed = np.atleast_1d(sigma), np.atleast_1d(assumed)
             if self.n_sparse > 2 * _BLOCK:

@@ -16,27 +16,27 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from scipy.interpolate import PchipInterpolator
-from scipy.signal import fftconvolve
 from scipy.special import expit, logit
 from torch import Tensor
 
 from persianrug._support import checks
 from persianrug._support.threads import one_thread
 from persianrug.sources.base import Each, Floats, Nodes, Source
-from persianrug.sources.posterior import Moments, inverse_ratio
+from persianrug.sources.posterior import LEAST_RATIO, Moments, inverse_ratio
 
-# Step of the grid on which the distribution of log Lambda is followed, and from where on pi is 1.
-_STEP, _CERTAIN = 0.05, 45.0
+# Step of the grid on which the distribution of log Lambda is followed, from where on pi is 1, and the least chance
+# that counts.
+_STEP, _CERTAIN, _NEVER = 0.05, 45.0, 1e-100
 
 # Losses of more levels than this are interpolated between levels so far apart in their logarithm.
 _MOST_LEVELS, _LEVEL_STEP = 40, 0.02
 
-# Looks at every feature that losses are averages of where features differ, and how many looks there are at most.
+# Looks at every feature, active and off, that losses are averages of where features differ, and at most at all.
 _LOOKS, _MOST_LOOKS = 64, 1 << 20
 
 
@@ -64,7 +64,8 @@ class Groups(Source):
     name = "groups"
 
     def __post_init__(self) -> None:
-        checks.instance("members", self.members, Source)
+        if checks.instance("members", self.members, Source).together > 1:
+            raise ValueError("members is a source of groups; allowed: one of independent features")
         object.__setattr__(self, "size", checks.integer("size", self.size, 2))
         object.__setattr__(self, "p", self.members.p)
         if self.n_sparse is not None:
@@ -129,6 +130,9 @@ class Groups(Source):
     def repeated(self, n_sparse: int) -> Source:
         return replace(self, members=self.members.repeated(n_sparse))
 
+    def always(self) -> Source:
+        return replace(self, members=self.members.always())
+
     # What the others of a group say.
 
     def _fill(self, out: Tensor, generator: torch.Generator | None) -> None:
@@ -140,18 +144,24 @@ class Groups(Source):
         active = (drawn < p).repeat_interleave(self.size, dim=1)
         torch.mul(self._draw(out.shape, generator, out), active, out=out)
 
-    def _of_groups(self, log_ratio: Tensor) -> Tensor:
+    def _of_groups(self, log_ratio: Tensor, *inputs: Tensor) -> Tensor:
         """The sum over its group, for every member."""
-        shape = (*log_ratio.shape[:-1], self._groups(log_ratio.shape[-1]), self.size)
-        return log_ratio.reshape(shape).sum(-1, keepdim=True).expand(shape).reshape(log_ratio.shape)
+        shape = torch.broadcast_shapes(*(part.shape for part in inputs))
+        if not shape:
+            raise ValueError(f"y is one number; allowed in groups of {self.size}: an axis of features")
+        split = (*shape[:-1], self._groups(shape[-1]), self.size)
+        return log_ratio.expand(shape).reshape(split).sum(-1, keepdim=True).expand(split).reshape(shape)
 
     def _active_posterior(self, y: Tensor, sigma: Tensor) -> Moments:
         log_ratio, mean, variance = self.members._active_posterior(y, sigma)
-        return self._of_groups(log_ratio.expand(y.shape)), mean, variance
+        return self._of_groups(log_ratio, y, sigma), mean, variance
 
     def active(self, y: Tensor, sigma: Tensor) -> Moments:
         inverse, mean, variance = self.members.active(y, sigma)
-        return inverse_ratio(self._of_groups(inverse.expand(y.shape).log())), mean, variance
+        # A ratio beyond all numbers stays so, and has no gradient.
+        log_inverse = inverse.clamp(min=torch.finfo(inverse.dtype).tiny).log()
+        log_inverse = log_inverse.masked_fill(inverse == 0, -torch.inf)
+        return inverse_ratio(self._of_groups(log_inverse, y, sigma)), mean, variance
 
     @one_thread()
     def mismatch(self, sigma: Floats, assumed: Floats, prior: Source | None = None) -> Floats:
@@ -160,10 +170,11 @@ class Groups(Source):
             return self.members.mismatch(sigma, assumed, prior)
         if prior.together != self.size:
             raise ValueError(f"prior has groups of {prior.together}; allowed with this source: of {self.size}")
-        sigma, assumed = np.asarray(sigma), np.asarray(assumed)
-        if self.n_sparse is not None or prior.n_sparse is not None:
-            return self._sampled(sigma, assumed, prior)
         sigma, assumed = np.broadcast_arrays(sigma, assumed)
+        if self.n_sparse is not None:
+            return self._sampled(sigma, assumed, prior)
+        if prior.n_sparse is not None:
+            return replace(self, members=self.members.repeated(prior.n_sparse))._sampled(sigma, assumed, prior)
         return self._at_levels(sigma, assumed, prior)
 
     def _at_levels(self, sigma: Floats, assumed: Floats, prior: Source) -> Floats:
@@ -189,31 +200,32 @@ class Groups(Source):
         distributions, which are followed on a grid.
         """
         members = prior.members if isinstance(prior, Groups) else prior
+        if prior.p == 1:
+            return self.members.mismatch(np.array(sigma), np.array(assumed), members)
         y, on, off = (np.ravel(part) for part in self.members.observations(np.array(sigma)))
         places = torch.from_numpy(y)
         _, mean, variance = self._looks(self.members, places, sigma)
         ratio, guess, doubt = self._looks(members, places, assumed)
-        least, log_odds = float(ratio.min()), float(logit(prior.p))
-        # A member that says more than this leaves no doubt, whatever the others say.
-        ratio = np.minimum(ratio, self.size * abs(least) + _CERTAIN - log_odds)
-        start = np.floor(least / _STEP)
-        place = ratio / _STEP - start
-        below = place.astype(np.int64)
-        length = int(below.max()) + 2
+        # As `active` has it.
+        ratio, log_odds = np.maximum(ratio, LEAST_RATIO), float(logit(prior.p))
+        # Members that say more than this leave no doubt, whatever the others say.
+        most = self.size * abs(float(ratio.min())) + _CERTAIN - log_odds
+        start, end = math.floor(float(ratio.min()) / _STEP) - 1, math.ceil(most / _STEP)
+        place, length = np.minimum(ratio, most) / _STEP - start, end - start + 2
+        nearest = np.rint(place).astype(np.int64)
+        gap = place - nearest
         losses = []
         for weights, first_moment, second_moment in ((on, mean, variance + mean**2), (off, 0.0, 0.0)):
-            share = place - below
-            density = np.bincount(below, weights * (1 - share), length)
-            density += np.bincount(below + 1, weights * share, length)
-            density = density / density.sum()
-            others = density
-            for _ in range(self.size - 2):
-                others = np.maximum(fftconvolve(others, density), 0.0)
-            # E pi and E pi^2 over the others, for this member's log ratios on the grid.
+            # On three places each, which keep mean and variance.
+            density = np.bincount(nearest, weights * (1 - gap**2), length)
+            for side in (-1, 1):
+                density += np.bincount(nearest + side, weights * (gap + side) * gap / 2, length)
+            others = _sum_of(self.size - 1, density / density.sum(), start, end)
+            # E pi and E pi^2 over the others, for this member's log ratios, of which both are nearly exponential.
             pi = expit((np.arange(len(others) + length - 1) + self.size * start) * _STEP + log_odds)
             once, twice = (
-                np.interp(place, np.arange(length), fftconvolve(power, others[::-1], mode="valid"))
-                for power in (pi, pi**2)
+                np.exp(np.interp(place, np.arange(length), np.log(np.maximum(average, 1e-300))))
+                for average in (np.convolve(power, others[::-1], mode="valid") for power in (pi, pi**2))
             )
             losses.append(weights @ (second_moment - 2 * once * first_moment * guess + twice * guess**2))
             losses.append(weights @ (once * (doubt + guess**2) - twice * guess**2))
@@ -225,24 +237,48 @@ class Groups(Source):
         return [part.numpy() for part in members._active_posterior(places, torch.full_like(places, sigma))]
 
     def _sampled(self, sigma: Floats, assumed: Floats, prior: Source) -> Floats:
-        """As `mismatch`, from looks that are drawn, always the same ones."""
-        n = self.n_sparse or self.size * 512
-        alike = self.n_sparse is None
-        levels, believed = (
-            (np.broadcast_to(part[..., None] if alike else part, (*np.shape(part)[: None if alike else -1], n)))
-            for part in np.broadcast_arrays(sigma, assumed)
-        )
-        shape = levels.shape[:-1]
-        looks = max(2, min(_LOOKS * (64 if alike else 1), _MOST_LOOKS // n))
+        """As `mismatch`, from looks that are drawn, always the same ones.
+
+        Half of them are at active features, half at features that are off, and each counts for both as far as it
+        is likely of them: Lambda / (1 + Lambda) and 1 / (1 + Lambda), twice.
+        """
+        n = cast(int, self.n_sparse)
+        shape = (*sigma.shape[:-1], n)
+        looks = max(2, min(_LOOKS, _MOST_LOOKS // n))
         generator = torch.Generator().manual_seed(0)
-        blank = torch.empty(looks, n, dtype=torch.float64)
-        x = self.members._draw(blank.shape, generator, blank)
-        z = torch.randn(blank.shape, generator=generator, dtype=torch.float64)
-        losses = np.empty((4, *shape, n))
-        for place in np.ndindex(shape):
-            noise, taken = (torch.from_numpy(np.array(part[place])) for part in (levels, believed))
-            for row, truth in enumerate((x, torch.zeros_like(x))):
-                guess, doubt = prior.denoise(truth + noise * z, taken.expand(n))
-                losses[(row, *place)] = (guess - truth).square().mean(0).numpy()
-                losses[(row + 2, *place)] = doubt.mean(0).numpy()
-        return losses.mean(-1) if alike else losses
+        x = torch.zeros(2 * looks, n, dtype=torch.float64)
+        x[:looks] = self.members._draw(x[:looks].shape, generator, x)
+        z = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+        losses = np.empty((4, *shape))
+        for place in np.ndindex(shape[:-1]):
+            noise, taken = (
+                torch.from_numpy(np.array(np.broadcast_to(part, shape)[place])) for part in (sigma, assumed)
+            )
+            y = x + noise * z
+            inverse, mean, variance = self.active(y, noise)
+            guess, doubt = prior.denoise(y, taken)
+            there, none = 1 / (1 + inverse), inverse / (1 + inverse)
+            parts = there * (variance + (mean - guess) ** 2), none * guess**2, there * doubt, none * doubt
+            losses[(slice(None), *place)] = 2 * torch.stack([part.mean(0) for part in parts]).numpy()
+        return losses
+
+
+def _sum_of(count: int, density: Floats, start: int, end: int) -> Floats:
+    """The distribution of the sum of so many, on the grid from count * start to end, where all beyond counts.
+
+    By products, as transforms have no digits of chances that are small beside others.
+    """
+    total, terms = density, 1
+    for bit in bin(count)[3:]:
+        total, terms = _added(total, total, end - 2 * terms * start), 2 * terms
+        if bit == "1":
+            total, terms = _added(total, density, end - (terms + 1) * start), terms + 1
+    return total
+
+
+def _added(one: Floats, other: Floats, last: int) -> Floats:
+    (a, b), (c, d) = (np.flatnonzero(abs(part) > _NEVER)[[0, -1]] for part in (one, other))
+    total = np.zeros(max(b + d, last) + 1)
+    total[a + c : b + d + 1] = np.convolve(one[a : b + 1], other[c : d + 1])
+    total[last] = total[last:].sum()
+    return total[: last + 1]

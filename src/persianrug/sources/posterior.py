@@ -13,7 +13,7 @@ from persianrug._support.arrays import place
 Moments = tuple[Tensor, Tensor, Tensor]
 
 # The log of the least likelihood ratio that `Source.active` tells from 0: infinity times 0 would not be 0.
-_LEAST_RATIO = -46.0
+LEAST_RATIO = -46.0
 
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -21,7 +21,7 @@ LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 def narrowed(posterior: Callable[[Tensor, Tensor], Moments], y: Tensor, sigma: Tensor) -> Moments:
     """What `Source.active` returns, from a posterior of float64."""
     log_ratio, mean, variance = posterior(*torch.broadcast_tensors(y.double(), sigma.double()))
-    return torch.exp(-log_ratio.clamp(min=_LEAST_RATIO)).to(y.dtype), mean.to(y.dtype), variance.to(y.dtype)
+    return torch.exp(-log_ratio.clamp(min=LEAST_RATIO)).to(y.dtype), mean.to(y.dtype), variance.to(y.dtype)
 
 
 def log_mills(t: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def positive_part(t: Tensor) -> tuple[Tensor, Tensor]:
 
 def inverse_ratio(log_inverse: Tensor) -> Tensor:
     """1 / Lambda from its log, bounded."""
-    return torch.exp(log_inverse.clamp(max=-_LEAST_RATIO))
+    return torch.exp(log_inverse.clamp(max=-LEAST_RATIO))
 
 
 def hazard_parts(t: Tensor) -> tuple[Tensor, Tensor]:
