@@ -44,6 +44,8 @@ _LEAST = 1.3e-3
 _QUANTILES = np.linspace(0, 1, 33)
 # Where more of all taxels is touched on average, a skin is smooth.
 _SMOOTH = 0.15
+# Of fewer numbers nothing is learnt of how they go together.
+_LEAST_ROWS = 16
 # Frames that the noise is estimated from, and that are read at a time.
 _SAMPLED, _CHUNK = 256, 64
 # No noise is beyond so many times its standard deviation.
@@ -204,7 +206,8 @@ class SkinProfile:
             frames=len(frames),
             codes=tuple(tuple(code) for code in codes),
         )
-        if sums.touched[~dead].mean() <= _SMOOTH * len(frames):
+        few = min(len(numbers) for numbers in profile.numbers()) < _LEAST_ROWS
+        if few or sums.touched[~dead].mean() <= _SMOOTH * len(frames):
             return profile
         from persianrug.skin.smooth import fit_rows
 
