@@ -41,15 +41,15 @@ def in_c(encoder: SkinEncoder, counts: np.ndarray, folder: Path) -> Callable[[],
     subprocess.run(["cc", "-std=c99", "-O2", "-fPIC", "-shared", str(source), "-o", str(library)], check=True)
     function, transform = ctypes.CDLL(str(library)).persianrug_encode, encoder.transforms[0]
     parts = [counts.astype(np.int32), np.packbits(transform.signs < 0, bitorder="little"),
-             paley(transform.base).copy(), transform.order.astype(np.uint16), np.empty(transform.size, np.int32),
-             np.empty(encoder.n_dense[0], np.int16)]  # fmt: skip
+             transform.columns.astype(np.uint16), paley(transform.base).copy(), transform.order.astype(np.uint16),
+             np.empty(transform.size, np.int32), np.empty(encoder.n_dense[0], np.int16)]  # fmt: skip
     at = [ctypes.c_void_p(part.ctypes.data) for part in parts]
     clipped, log = ctypes.c_int(), (transform.size // transform.base).bit_length() - 1
 
     def call() -> int:
         assert len(parts) == len(at)  # What is pointed at stays.
-        return function(at[0], transform.n, at[1], transform.base, log, at[2], at[3], encoder.n_dense[0],
-                        encoder.bits, at[4], at[5], ctypes.byref(clipped))  # fmt: skip
+        return function(at[0], transform.n, at[1], at[2], transform.base, log, at[3], at[4], encoder.n_dense[0],
+                        encoder.bits, at[5], at[6], ctypes.byref(clipped))  # fmt: skip
 
     return call
 

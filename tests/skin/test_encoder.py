@@ -34,14 +34,19 @@ def c_encode(tmp_path_factory):
         transform = encoder.transforms[block]
         counts = np.ascontiguousarray(counts, dtype=np.int32)
         signs = np.packbits(transform.signs < 0, bitorder="little")
-        matrix, order = paley(transform.base).copy(), transform.order.astype(np.uint16)
+        matrix, order, columns = (
+            paley(transform.base).copy(),
+            *(part.astype(np.uint16) for part in (transform.order, transform.columns)),
+        )
         work, values = np.empty(transform.size, dtype=np.int32), np.empty(encoder.n_dense[block], dtype=np.int16)
         log, clipped = (transform.size // transform.base).bit_length() - 1, ctypes.c_int()
-        pointers = [part.ctypes.data_as(ctypes.c_void_p) for part in (counts, signs, matrix, order, work, values)]
-        counts_, signs_, matrix_, order_, work_, values_ = pointers
+        pointers = [
+            part.ctypes.data_as(ctypes.c_void_p) for part in (counts, signs, columns, matrix, order, work, values)
+        ]
+        counts_, signs_, columns_, matrix_, order_, work_, values_ = pointers
         exponent = function(
-            counts_, transform.n, signs_, transform.base, log, matrix_, order_, len(values), encoder.bits,
-            work_, values_, ctypes.byref(clipped),
+            counts_, transform.n, signs_, columns_, transform.base, log, matrix_, order_, len(values),
+            encoder.bits, work_, values_, ctypes.byref(clipped),
         )  # fmt: skip
         return values, exponent, bool(clipped.value), work
 
@@ -289,8 +294,8 @@ int main(void)
     static int16_t values[SKIN_N_DENSE];
     int clipped;
     for (int i = 0; i < SKIN_N; i++) counts[i] = skin_taxels[i / SKIN_AXES] * 37 % 101;
-    printf("%d", persianrug_encode(counts, SKIN_N, skin_signs, SKIN_BASE, SKIN_LOG2N, skin_matrix, skin_order,
-                                   SKIN_N_DENSE, SKIN_BITS, work, values, &clipped));
+    printf("%d", persianrug_encode(counts, SKIN_N, skin_signs, skin_columns, SKIN_BASE, SKIN_LOG2N, skin_matrix,
+                                   skin_order, SKIN_N_DENSE, SKIN_BITS, work, values, &clipped));
     for (int i = 0; i < SKIN_N_DENSE; i++) printf(" %d", values[i]);
     printf(" %u %d", SKIN_STREAM, SKIN_BLOCK);
     return 0;

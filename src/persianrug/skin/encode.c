@@ -1,6 +1,6 @@
 /* The code of one frame of a tactile skin, for a microcontroller: the bits that persianrug.skin.SkinEncoder makes.
 
-   counts (n)     what the taxels read, in counts; signs (n) bits, 1 for -1
+   counts (n)     what the taxels read, in counts; signs (n) bits, 1 for -1; columns (n) of H that they go to
    matrix         the first factor of H, (base, base), of +1 and -1; the second is Sylvester's, of 2^log2n rows
    order (length) the rows of H that the code is made of; values (length): the code, of 2 to 16 bits each
    work           room for N = base 2^log2n numbers, which are H (s x) when this returns
@@ -9,28 +9,29 @@
 #include <stdint.h>
 #include <string.h>
 
-int persianrug_encode(const int32_t *counts, int n, const uint8_t *signs, int base, int log2n, const int8_t *matrix,
-                      const uint16_t *order, int length, int bits, int32_t *work, int16_t *values, int *clipped)
+int persianrug_encode(const int32_t *counts, int n, const uint8_t *signs, const uint16_t *columns, int base, int log2n,
+                      const int8_t *matrix, const uint16_t *order, int length, int bits, int32_t *work,
+                      int16_t *values, int *clipped)
 {
     int width = 1 << log2n, size = base * width, tile = width < 16 ? width : 16, e = 0;
-    int32_t top = (1 << (bits - 1)) - 1, limit = INT32_MAX, high = INT32_MIN, low = INT32_MAX, columns[20][16];
+    int32_t top = (1 << (bits - 1)) - 1, limit = INT32_MAX, high = INT32_MIN, low = INT32_MAX, tiles[20][16];
     int64_t sum = 0;
     for (int i = 0; i < n; i++) sum += counts[i] < 0 ? -(int64_t)counts[i] : counts[i];
     *clipped = sum > INT32_MAX;
     if (*clipped) limit = INT32_MAX / n;
+    if (n < size) memset(work, 0, (size_t)size * sizeof *work);
     for (int i = 0; i < n; i++) {
         int32_t c = counts[i] > limit ? limit : counts[i] < -limit ? -limit : counts[i];
-        work[i] = signs[i >> 3] >> (i & 7) & 1 ? -c : c;
+        work[columns[i]] = signs[i >> 3] >> (i & 7) & 1 ? -c : c;
     }
-    memset(work + n, 0, (size_t)(size - n) * sizeof *work);
     for (int s = 0; base > 1 && s < width; s += tile) {
-        for (int c = 0; c < base; c++) memcpy(columns[c], work + c * width + s, (size_t)tile * sizeof *work);
+        for (int c = 0; c < base; c++) memcpy(tiles[c], work + c * width + s, (size_t)tile * sizeof *work);
         for (int a = 0; a < base; a++) {
             int32_t *out = work + a * width + s;
             memset(out, 0, (size_t)tile * sizeof *work);
             for (int c = 0; c < base; c++)
-                if (matrix[a * base + c] > 0) for (int j = 0; j < tile; j++) out[j] += columns[c][j];
-                else for (int j = 0; j < tile; j++) out[j] -= columns[c][j];
+                if (matrix[a * base + c] > 0) for (int j = 0; j < tile; j++) out[j] += tiles[c][j];
+                else for (int j = 0; j < tile; j++) out[j] -= tiles[c][j];
         }
     }
     for (int i = 0; (log2n & 1) && i < size; i += 2) {

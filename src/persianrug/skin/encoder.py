@@ -250,6 +250,7 @@ class SkinEncoder:
                 self.numbers[block][:: self.axes] // self.axes,
             ),
             ("uint8_t", "signs", signs),
+            ("uint16_t", "columns", transform.columns),
             ("int8_t", "matrix", paley(transform.base).ravel()),
             ("uint16_t", "order", transform.order),
         )
@@ -268,8 +269,9 @@ class SkinEncoder:
         lines = [
             f"/* {self!r}, block {block}, for encode.c of persianrug:",
             "   int32_t work[SKIN_SIZE]; int16_t values[SKIN_N_DENSE]; int clipped;",
-            "   exponent = persianrug_encode(counts, SKIN_N, skin_signs, SKIN_BASE, SKIN_LOG2N, skin_matrix,",
-            "                                skin_order, SKIN_N_DENSE, SKIN_BITS, work, values, &clipped); */",
+            "   exponent = persianrug_encode(counts, SKIN_N, skin_signs, skin_columns, SKIN_BASE, SKIN_LOG2N,",
+            "                                skin_matrix, skin_order, SKIN_N_DENSE, SKIN_BITS, work, values,",
+            "                                &clipped); */",
             "#include <stdint.h>",
             *(f"#define SKIN_{name} {value}" for name, value in numbers.items()),
         ]

@@ -1,10 +1,12 @@
-"""The transform of a skin's codes: signs, a Hadamard matrix of integers, and an order of its rows.
+"""The transform of a skin's codes: signs, a Hadamard matrix of integers, random orders of its rows and columns.
 
 A block of n numbers x is padded with zeros to N = h 2^k, the smallest with h = 1, 12 or 20, and its code's entry j
-is row order[j] of H (s x), with random signs s, H_h (x) Sylvester's matrix H of entries +-1, H H' = N I, and a
-random order of its rows. So codes of any length are the first of the same N entries, more can be asked for later,
-and a microcontroller makes them of integers by additions alone. Divided by sqrt(N) they are the orthonormal
-transform that decoders work with.
+is row order[j] of H times the numbers, each with a random sign at a random column, with H_h (x) Sylvester's matrix
+H of entries +-1, H H' = N I. Without random columns neighbours would meet neighbours in the same few ways, as an
+entry of H' H over some rows depends on i xor j alone: touches are patches of neighbours, and where two of these
+meet badly all of both are lost. As rows are in random order, too, codes of any length are the first of the same N
+entries, and more can be sent later; a microcontroller makes them of integers by additions alone. Divided by sqrt(N)
+they are the orthonormal transform that decoders work with.
 """
 
 from __future__ import annotations
@@ -43,6 +45,8 @@ class SignedHadamard:
         h, the order of the first factor: 1, 12 or 20.
     signs : int8 array (n,)
         +1 or -1.
+    columns : int64 array (n,)
+        The column of H that each number goes to.
     order : int64 array (N,)
         The row of H that is entry j of the code.
 
@@ -61,7 +65,8 @@ class SignedHadamard:
         flips = np.asarray(bits.random_raw(-(-self.n // 64)))[:, None] >> np.arange(64, dtype=np.uint64)
         self.signs = (1 - 2 * (flips.ravel()[: self.n] & np.uint64(1)).astype(np.int8)).astype(np.int8)
         self.order = np.asarray(bits.random_raw(self.size)).argsort(kind="stable").astype(np.int64)
-        self.signs.flags.writeable = self.order.flags.writeable = False
+        self.columns = np.asarray(bits.random_raw(self.size)).argsort(kind="stable")[: self.n].astype(np.int64)
+        self.signs.flags.writeable = self.order.flags.writeable = self.columns.flags.writeable = False
 
     def __repr__(self) -> str:
         return f"SignedHadamard(n={self.n}, seed={self.seed})"
@@ -73,7 +78,7 @@ class SignedHadamard:
         return hash((self.n, self.seed))
 
     def integers(self, counts: NDArray[np.int32]) -> NDArray[np.int32]:
-        """H (s x), all N rows in their own order, exactly.
+        """All N rows of H in their own order, times the signed numbers at their columns, exactly.
 
         Parameters
         ----------
@@ -81,7 +86,7 @@ class SignedHadamard:
             With a sum of magnitudes below 2^31, which the caller has seen to.
         """
         z = np.zeros(self.size, dtype=np.int32)
-        np.multiply(counts, self.signs, out=z[: self.n])
+        z[self.columns] = counts * self.signs
         transform_(z, self.base)
         return z
 
@@ -154,9 +159,8 @@ class Rows:
             If x has another dtype or shape.
         """
         _check("x", x, self.transform.n)
-        y = np.empty(self.transform.size, dtype=x.dtype)
-        np.multiply(x, self._signs[x.dtype], out=y[: x.size])
-        y[x.size :] = 0
+        y = np.zeros(self.transform.size, dtype=x.dtype)
+        y[self.transform.columns] = x * self._signs[x.dtype]
         transform_(y, self.transform.base)
         z = y.take(self.places)
         z *= z.dtype.type(y.size**-0.5)
@@ -178,7 +182,7 @@ class Rows:
         y = np.zeros(self.transform.size, dtype=z.dtype)
         y[self.places] = z * z.dtype.type(y.size**-0.5)
         transform_(y, self.transform.base, transposed=True)
-        x = y[: self.transform.n]
+        x = y.take(self.transform.columns)
         x *= self._signs[z.dtype]
         return x
 

@@ -47,9 +47,11 @@ class HadamardRug(Rug):
 
     def __init__(self, transform: SignedHadamard, n_dense: int) -> None:
         super().__init__(transform.size, n_dense, transform.seed)
-        signs = np.ones(transform.size)
-        signs[: transform.n] = transform.signs
-        self._flips = torch.from_numpy(signs)
+        # Numbers first, and what is padded.
+        padded = np.setdiff1d(np.arange(transform.size), transform.columns)
+        self._columns = torch.from_numpy(np.concatenate([transform.columns, padded]))
+        self._flips = torch.ones(transform.size, dtype=torch.float64)
+        self._flips[: transform.n] = torch.from_numpy(transform.signs.astype(np.float64))
         self._places = torch.from_numpy(transform.order[:n_dense].copy())
         self._first = torch.from_numpy(paley(transform.base) * transform.base**-0.5)
 
@@ -71,11 +73,13 @@ class HadamardRug(Rug):
         return (first.to(y) @ y if h > 1 else y).reshape(x.shape)
 
     def _forward(self, x: Tensor) -> Tensor:
-        return self._mixed(x * self._flips.to(x), self._first).index_select(-1, self._places)
+        y = torch.zeros_like(x).index_copy(-1, self._columns, x * self._flips.to(x))
+        return self._mixed(y, self._first).index_select(-1, self._places)
 
     def _spread(self, z: Tensor, scale: float) -> Tensor:
         y = z.new_zeros(*z.shape[:-1], self.n_sparse).index_copy(-1, self._places, z)
-        return self._mixed(y, self._first.T) * (scale * self._flips.to(z))
+        x = self._mixed(y, self._first.T).index_select(-1, self._columns)
+        return x * (scale * self._flips.to(z))
 
 
 def fit_rows(frames: Frames, numbers: NDArray[np.int64]) -> Profile:
