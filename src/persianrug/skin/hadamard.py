@@ -5,7 +5,7 @@ is row order[j] of H times the numbers, each with a random sign at a random colu
 H of entries +-1, H H' = N I. Without random columns neighbours would meet neighbours in the same few ways, as an
 entry of H' H over some rows depends on i xor j alone: touches are patches of neighbours, and where two of these
 meet badly all of both are lost. As rows are in random order, too, codes of any length are the first of the same N
-entries, and more can be sent later; a microcontroller makes them of integers by additions alone. Divided by sqrt(N)
+entries, and more can be sent later; a microcontroller makes them of integers by additions. Divided by sqrt(N)
 they are the orthonormal transform that decoders work with.
 """
 
