@@ -116,6 +116,13 @@ class TestFit:
             message = refused(command("skin", *arguments))
             assert "skins take the package numba; allowed: after pip install '.[skin]'" in message
 
+    def test_without_mcap_it_says_what_installs_it(self, here, command, monkeypatch):
+        monkeypatch.setitem(sys.modules, "mcap.writer", None)
+        for arguments in (("bench", "touch.npz"), ("receive", "--port", 0)):
+            message = refused(command("skin", *arguments, "--profile", "profile.npz", "--out", "t.mcap"))
+            assert "recordings take the package mcap; allowed: after pip install '.[skin]'" in message
+        assert not (here / "t.mcap").exists()
+
 
 class TestPlan:
     def test_of_a_ratio(self, here, command):
