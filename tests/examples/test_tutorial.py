@@ -1,4 +1,4 @@
-"""docs/sketches.md: its commands, run one after the other, print what it says they print."""
+"""docs/sketches.md and docs/skin.md: their commands, run one after the other, print what they say they print."""
 
 import re
 import shutil
@@ -12,7 +12,10 @@ from tests.conftest import invoke
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"<!-- run -->\n```(python)?\n(.*?)```(?:\n```\n(.*?)```)?", re.DOTALL)
-STEPS = [match.groups() for match in BLOCK.finditer((ROOT / "docs" / "sketches.md").read_text())]
+STEPS = {
+    page: [match.groups() for match in BLOCK.finditer((ROOT / "docs" / f"{page}.md").read_text())]
+    for page in ("sketches", "skin")
+}
 NUMBER = re.compile(r"[-+]?\d[\d.]*(?:e[-+]?\d+)?")
 
 
@@ -20,7 +23,7 @@ NUMBER = re.compile(r"[-+]?\d[\d.]*(?:e[-+]?\d+)?")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tutorial")
     shutil.copy(ROOT / "examples" / "data" / "pbmc68k_reduced.npz", folder / "cells.npz")
-    for name in ("insoles_0", "insoles_1", "mattress_0", "mattress_1"):
+    for name in ("insoles_0", "insoles_1", "mattress_0", "mattress_1", "pull", "taxels"):
         shutil.copy(ROOT / "examples" / "data" / f"{name}.npz", folder)
     return folder
 
@@ -33,15 +36,16 @@ def alike(said, printed):
     return all(float(one) == pytest.approx(float(other), rel=0.1, abs=0.05) for one, other in pairs)
 
 
-def test_the_tutorial_has_its_steps():
-    assert len(STEPS) == 16
-    assert [step[0] for step in STEPS].count("python") == 2
+def test_the_tutorials_have_their_steps():
+    assert {page: len(steps) for page, steps in STEPS.items()} == {"sketches": 16, "skin": 3}
+    assert [step[0] for steps in STEPS.values() for step in steps].count("python") == 3
 
 
 # In order, since each needs what those before have written.
 @pytest.mark.usefixtures("planned_once")
-def test_every_step_prints_what_it_says(folder, command_environment):
-    for language, text, after in STEPS:
+@pytest.mark.parametrize("page", STEPS)
+def test_every_step_prints_what_it_says(folder, command_environment, page):
+    for language, text, after in STEPS[page]:
         if language == "python":
             said = after or ""
             result = subprocess.run(
