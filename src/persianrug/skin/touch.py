@@ -215,9 +215,11 @@ class TouchFilter:
         n, axes = prior.mean.shape
         self.shape = (n, axes)
         self._slot = np.full(n, -1, dtype=np.int32)
-        self._room = [np.zeros((n, axes), np.float32) for _ in range(4)]
-        self._active, self._odds, wide = (np.zeros(n, np.float32) for _ in range(3))
-        self._pass = (self._odds, wide, wide.view(np.int32))
+        # Estimate, doubt, active, mean and variance where active: of this iteration, and of the best one so far.
+        shapes = ((n, axes), (n, axes), (n,), (n, axes), (n, axes))
+        self._rooms = [[np.zeros(shape, np.float32) for shape in shapes] for _ in range(2)]
+        room, wide = np.zeros(n, np.float32), np.zeros(n, np.float32)
+        self._pass = (room, wide, wide.view(np.int32))
 
     def expected(self, before: Touched | None, frames: int = 1) -> Found:
         """What is expected so many frames after these taxels were touched, without a code."""
@@ -279,8 +281,7 @@ class TouchFilter:
     def _iterate(
         self, look: Look, x: Floats, log_odds: Floats, weights: Floats, mean: Floats, spread: Floats, steps: Floats
     ) -> Found:
-        estimate, doubt, on_mean, on_variance = self._room
-        active = self._active
+        now, best = self._rooms
         ratio, noise = look.entries / self.size, look.noise
         left = look.left(x)
         floor = noise / ratio
@@ -288,44 +289,42 @@ class TouchFilter:
         if len(mean):
             innovation = (left - noise) * self.size - float(spread.sum())
             tau = float(np.clip(innovation / float(steps.sum()), _LEAST_TAU, _MOST_TAU))
-        least, idle, best = np.inf, 0, None
-        iterations = 0
+        least, doubt, idle, iterations = np.inf, 0.0, 0, 0
         while True:
             iterations += 1
             sigma2 = max(max(left - noise, 0.0) * (1 - ratio) / ratio + floor, 1e-9)
             y = look.numbers(x, sigma2)
             total, moved = posterior(
                 y.reshape(self.shape), np.float32(sigma2), log_odds, self.prior.mean, self.prior.variance,
-                self._slot, weights, mean, spread, steps, np.float32(tau),
-                estimate, doubt, active, on_mean, on_variance, *self._pass,
+                self._slot, weights, mean, spread, steps, np.float32(tau), *self._outputs(now),
             )  # fmt: skip
             if len(mean):
                 tau = min(max(moved, _LEAST_TAU), _MOST_TAU)
             eta = max(total / self.size, 1e-12)
             idle = 0 if eta < _BETTER * least else idle + 1
-            m = estimate.ravel()
+            m = now[0].ravel()
             if eta <= least:
-                least = eta
-                best = self._kept(total)
+                least, doubt = eta, total
+                now, best = best, now
             enough = total < _ENOUGH**2 * float(m @ m)
             at_floor = sigma2 < 1.2 * floor
-            share = eta / max(sigma2 - eta, 1e-3 * sigma2)
-            x = m + (m - y) * np.float32(share)
             stuck = idle >= (_PATIENCE_AT_FLOOR if at_floor else _PATIENCE)
             if stuck or iterations == _ITERATIONS or (enough and (at_floor or floor < eta)):
                 break
+            share = eta / max(sigma2 - eta, 1e-3 * sigma2)
+            x = m + (m - y) * np.float32(share)
             left = look.left(x)
-        estimate, variance, active, total, touched = best  # type: ignore[misc]
+        estimate, variance, active, on_mean, on_variance = best
+        places = np.flatnonzero(active > _FORGOTTEN)
+        touched = Touched(places, active[places], on_mean[places], on_variance[places])
         left = look.unexplained(estimate.ravel())
         fits = left <= noise * (1 + _ERRORS * (2 / look.entries) ** 0.5) + _UNEXPLAINED * look.energy
-        return Found(estimate, variance, active, total, left, fits, iterations, touched)
+        # Copies, as the next frame is read in the same memory.
+        return Found(estimate.copy(), variance.copy(), active.copy(), doubt, left, fits, iterations, touched)
 
-    def _kept(self, total: float) -> tuple[Floats, Floats, Floats, float, Touched]:
-        """Copies of the posterior as it is."""
-        estimate, doubt, on_mean, on_variance = self._room
-        places = np.flatnonzero(self._active > _FORGOTTEN)
-        touched = Touched(places, self._active[places], on_mean[places], on_variance[places])
-        return estimate.copy(), doubt.copy(), self._active.copy(), total, touched
+    def _outputs(self, room: list[Floats]) -> tuple[Any, ...]:
+        """What the compiled posterior writes to."""
+        return (*room, *self._pass)
 
 
 def _steps(mean: Floats) -> Floats:
