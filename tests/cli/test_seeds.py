@@ -17,11 +17,13 @@ ARGUMENTS = {
     ("compress",): ("y.npy", "--ratio", 0.5, "--decoder", "linear", "--out", "t.rug"),
     ("sweep", "run"): ("--p", 0.1, "--ratio", 0.5, "--n-sparse", 16, "--samples", 2, "--store", "t.sqlite"),
 }
+# Those of skins need more files; tests/cli/test_skin.py has them.
+SKINS = {("skin", "bench"), ("skin", "send"), ("skin", "receive")}
 
 
 def test_all_commands_that_take_one_are_here():
     taking = {path for path, command in COMMANDS.items() if any("--seed" in one.opts for one in command.params)}
-    assert taking == {*ARGUMENTS}
+    assert taking == {*ARGUMENTS, *SKINS}
 
 
 @pytest.mark.parametrize("path", ARGUMENTS, ids=" ".join)

@@ -132,8 +132,9 @@ class TestTwoProcesses:
         right = blobs(200)
         for record in records[:: max(count // 50, 1)]:
             if record.explained.all() and record.heard.all():
-                nearest = np.abs(right - record.x.ravel()).max(axis=1).min()
-                assert nearest < 0.1
+                # Packets are lost where a machine is busy: then frames are less sure, and say so.
+                error = np.linalg.norm(right - record.x.ravel(), axis=1).min() / np.linalg.norm(record.x)
+                assert error < 0.01 + 3 * record.expected_error
         os.killpg(second.pid, signal.SIGINT)
         out, err = second.communicate(timeout=30)
         assert (second.returncode, err) == ENDED[signal.SIGINT]

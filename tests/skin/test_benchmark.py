@@ -45,7 +45,8 @@ def test_noise_is_added_and_told(profile):
     assert errors[0] < errors[1] < errors[2] < 0.2
     # Told of it, the decoder does not take it for touch.
     empty = bench(profile, Frames(np.zeros((20, SIDE**2))), ratio=2, noise=0.1)
-    assert (empty.empty_right, empty.explained) == (1.0, 1.0)
+    assert empty.empty_right >= 0.85
+    assert empty.explained == 1.0
 
 
 def test_what_is_planned_is_what_is_sent(profile):

@@ -231,10 +231,17 @@ def test_more_rows_of_a_frame_do_not_spoil_those_after_it(quiet, frames):
     decoder = SkinDecoder(quiet, encoder)
     for k in range(3):
         read(decoder, sent(encoder, frames[k]))
-    more = packets_of(encoder.more(1, 0, 768, 96), encoder.stream)
-    (again,) = read(decoder, more)
-    assert again.frame == 1
-    assert off(again, frames[1]) < 5e-3
+    # Of frames before the last they come too late.
+    assert read(decoder, packets_of(encoder.more(1, 0, 768, 96), encoder.stream)) == []
+    (again,) = read(decoder, packets_of(encoder.more(2, 0, 768, 96), encoder.stream))
+    assert again.frame == 2
+    assert off(again, frames[2]) < 5e-3
+    # Rows that overlap are read once.
+    (again,) = read(decoder, packets_of(encoder.more(2, 0, 800, 96), encoder.stream))
+    assert off(again, frames[2]) < 5e-3
+    late = [Reading(1, 0, np.arange(768, 800), np.zeros(32, np.int32), 0)]
+    with pytest.raises(ValueError, match="more rows of frame 1; allowed: of 2"):
+        decoder.decode(late)
     (found,) = read(decoder, sent(encoder, frames[3]))
     assert found.frame == 3
     assert off(found, frames[3]) < 5e-3
@@ -242,6 +249,41 @@ def test_more_rows_of_a_frame_do_not_spoil_those_after_it(quiet, frames):
     # The frame after is read as one frame after the last, not after the one that was read again.
     assert decoder.blocks[0]._age == 0
     assert decoder._frame == 3
+
+
+def test_a_sender_that_begins_anew_twice_is_read(quiet, frames):
+    encoder = quiet.encoder(16)
+    decoder = SkinDecoder(quiet, encoder)
+    for start, count in ((0, 100), (5000, 8), (90, 12)):
+        encoder.frame = start
+        for k in range(count):
+            found = read(decoder, sent(encoder, frames[k]))
+    assert off(found[-1], frames[11]) < 5e-3
+
+
+@pytest.mark.parametrize("bits", [2, 4, 6])
+def test_rounding_that_repeats_is_not_averaged_away(quiet, frames, bits):
+    encoder = quiet.encoder(16, bits=bits)
+    decoder = SkinDecoder(quiet, encoder)
+    for _ in range(60):
+        (found,) = read(decoder, sent(encoder, frames[0]))
+        assert not found.explained.all() or off(found, frames[0]) < 2.5 * found.expected_error + 1e-3
+
+
+def test_a_frame_that_was_cut_is_not_explained(quiet, frames):
+    encoder = quiet.encoder(16)
+    decoder = SkinDecoder(quiet, encoder)
+    (found,) = read(decoder, sent(encoder, 1e6 * frames[0]))
+    assert encoder.clipped == 1
+    assert not found.explained.any()
+    (found,) = read(decoder, sent(encoder, frames[1]))
+    assert found.explained.all()
+    assert off(found, frames[1]) < 5e-3
+    # One number beyond all counts is cut, too.
+    huge = np.zeros_like(frames[0])
+    huge.flat[0] = 1e9
+    (found,) = read(decoder, sent(encoder, huge))
+    assert not found.explained.any()
 
 
 def test_requests_end_where_the_transform_does(quiet, frames):
@@ -366,3 +408,19 @@ def test_a_mat_of_one_taxel_is_a_skin(rng):
     for row in rows:
         (found,) = read(decoder, sent(encoder, row))
         assert found.x[0, 0] == pytest.approx(row[0], abs=0.01)
+
+
+def test_noise_is_not_taken_for_more_and_more_touch():
+    """A blob that moves over a mat, with noise, at a code hardly long enough."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:32, :32]
+    places = [(16 + 9 * np.cos(k / 20), 16 + 9 * np.sin(k / 20)) for k in range(500)]
+    rows = np.array([5 * np.exp(-((x - a) ** 2 + (y - b) ** 2) / 8) for a, b in places]).reshape(500, -1)
+    rows[rows < 0.05] = 0
+    profile = SkinProfile.fit(Frames(rows[:300]), Layout.plane(32, 32, 0.01), noise=0.03)
+    encoder = profile.encoder(4)
+    decoder = SkinDecoder(profile, encoder)
+    for row in rows[300:].astype(np.float32):
+        (found,) = read(decoder, sent(encoder, felt(row, 0.03, rng)))
+        assert off(found, row) < 0.15
+        assert off(found, row) < 2 * found.expected_error

@@ -78,7 +78,7 @@ def test_c_makes_the_same_bits(c_encode, n, bits):
         values, exponent, clipped, work = c_encode(encoder, counts)
         assert (code.values == values).all()
         assert (code.exponent, encoder.clipped - before) == (exponent, clipped)
-        assert (work == encoder._kept[-1][1][0]).all()
+        assert (work == encoder._kept[-1][1][0][0]).all()
 
 
 @given(counts=arrays(np.int32, 24, elements=st.integers(-(2**31), MOST)), bits=st.integers(2, 16))
@@ -128,7 +128,7 @@ def test_a_frame_that_is_too_large_is_cut_and_counted():
     encoder.encode(np.array([MOST - 1, 2, 0, 0]))
     assert encoder.clipped == 1
     transform = encoder.transforms[0]
-    z = encoder._kept[-1][1][0]
+    z = encoder._kept[-1][1][0][0]
     assert (z == transform.integers(np.array([MOST // 4, 2, 0, 0], dtype=np.int32))).all()
 
 

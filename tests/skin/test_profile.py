@@ -1,5 +1,6 @@
 """What is learnt of frames: rates, forces, noise and dead taxels; and files of it."""
 
+import dataclasses
 import io
 import json
 import zipfile
@@ -315,3 +316,51 @@ def test_arrays_of_objects_are_not_read(tmp_path, written):
             file.writestr(f"{name}.npy", array.getvalue() if name == "p" else plain.getvalue())
     with pytest.raises(ValueError, match=r"mat\.npz"):
         SkinProfile.load(path)
+
+
+def test_skins_that_are_pressed_all_over_are_not_taken_for_noise():
+    rows = np.abs(np.random.default_rng(0).normal(5, 1, (60, 256)))
+    profile = SkinProfile.fit(Frames(rows), Layout.plane(16, 16, 0.01))
+    assert profile.noise == 0
+    assert profile.p.min() > 0.9
+
+
+def test_taxels_in_one_place_have_no_more_neighbours_than_others():
+    n = 3000
+    rows = np.zeros((60, n), dtype=np.float32)
+    rows[5:, :5] = 5
+    layout = Layout(
+        np.zeros((n, 3)), np.tile([0, 0, 1.0], (n, 1)), np.full(n, 1e-4), np.zeros(n, int), ("a",), ("b",)
+    )
+    assert SkinProfile.fit(Frames(rows), layout).p.max() > 0.2
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"mean": 1e20}, "mean holds 1e\\+20; allowed: sizes up to"),
+        ({"noise": 1e30}, "noise is 1e\\+30; allowed: up to"),
+        ({"codes": 5}, "codes is 5; allowed: sequences of names"),
+        ({"dead": True}, "p of a dead taxel is"),
+    ],
+)
+def test_profiles_out_of_all_range_are_refused(values, message):
+    profile = SkinProfile.fit(Frames(np.eye(4).repeat(30, axis=0)), Layout.plane(2, 2, 0.01))
+    if "mean" in values:
+        values = {"mean": np.full((4, 1), values["mean"])}
+    if "dead" in values:
+        values = {"dead": np.ones(4, dtype=bool)}
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(profile, **values)
+    with pytest.raises(ValueError, match="holds the force 1e\\+30 in frame 0; allowed: up to 1e\\+06 N"):
+        SkinProfile.fit(Frames(1e30 * np.eye(4).repeat(30, axis=0)), Layout.plane(2, 2, 0.01))
+
+
+def test_counts_are_as_large_as_frames_ask_for():
+    rows = np.zeros((40, 256))
+    rows[:, :20] = 1e5
+    profile = SkinProfile.fit(Frames(rows), Layout.plane(16, 16, 0.01))
+    encoder = profile.encoder(4)
+    assert encoder.resolution > 1 / 512
+    encoder.encode(rows[0] * 7)
+    assert encoder.clipped == 0

@@ -64,8 +64,10 @@ def test_the_last_posterior_reads_a_code_that_alone_is_too_short(reader, rng):
     short = look(moved, 110)
     assert off(reader.read(short, None), moved) > 0.1
     found = reader.step(short, before)
-    assert found.explained
     assert off(found, moved) < 0.02
+    # So few entries for so many numbers cannot prove it.
+    assert not found.explained
+    assert reader.step(look(moved, 256), before).explained
 
 
 def test_what_misleads_is_read_anew(reader, rng):
@@ -162,7 +164,7 @@ def test_a_fresh_look_is_what_a_code_gives_on_average(rng):
     k, noise = 256, 0.1
     ratio = k / x.size
     left, spread = [], []
-    fresh = FreshLook(x.ravel(), x.size, k, noise**2, rng)
+    fresh = FreshLook(x.ravel(), x.size, k, noise**2, 0.0, rng)
     variance = (fresh.left(estimate) - noise**2) * (1 - ratio) / ratio + noise**2 / ratio
     assert np.var(fresh.numbers(estimate, variance) - x.ravel()) == pytest.approx(variance, rel=0.1)
     for seed in range(40):

@@ -44,6 +44,8 @@ class Reading:
     values : int32 array (k,)
     exponent : int
         A value v is v 2^exponent counts of the integer transform.
+    cut : bool
+        Whether counts were cut before, so that the code is of another frame.
     """
 
     frame: int
@@ -51,6 +53,7 @@ class Reading:
     entries: NDArray[np.int64]
     values: NDArray[np.int32]
     exponent: int
+    cut: bool = False
 
 
 @dataclass
@@ -227,7 +230,11 @@ class Assembler:
             return []
         self._answers.append(key)
         entries = packet.start + np.arange(len(packet.values), dtype=np.int64)
-        return [Reading(packet.frame, packet.block, entries, packet.values.astype(np.int32), packet.exponent)]
+        return [
+            Reading(
+                packet.frame, packet.block, entries, packet.values.astype(np.int32), packet.exponent, packet.cut
+            )
+        ]
 
     def _waiting(self) -> list[int]:
         """Frames that wait, oldest first."""
@@ -253,7 +260,7 @@ class Assembler:
         else:
             self.counts.complete += 1
         return [
-            Reading(number, block, np.flatnonzero(here), values[here].astype(np.int32), exponent)
+            Reading(number, block, np.flatnonzero(here), values[here].astype(np.int32), *exponent)
             for block, (here, values, exponent) in enumerate(
                 zip(frame.here, frame.values, frame.exponents, strict=True)
             )
@@ -267,14 +274,15 @@ class _Frame:
     def __init__(self, n_dense: tuple[int, ...]) -> None:
         self.values = [np.zeros(length, dtype=np.int16) for length in n_dense]
         self.here = [np.zeros(length, dtype=bool) for length in n_dense]
-        self.exponents: list[int | None] = [None] * len(n_dense)
+        # And whether counts were cut.
+        self.exponents: list[tuple[int, bool] | None] = [None] * len(n_dense)
         self.missing = sum(n_dense)
 
     def takes(self, packet: Packet) -> bool:
         """Whether a packet agrees with those before it."""
         part = slice(packet.start, packet.start + len(packet.values))
         here = self.here[packet.block][part]
-        return self.exponents[packet.block] in (None, packet.exponent) and bool(
+        return self.exponents[packet.block] in (None, (packet.exponent, packet.cut)) and bool(
             (self.values[packet.block][part] == packet.values)[here].all()
         )
 
@@ -284,7 +292,7 @@ class _Frame:
         new = len(packet.values) - int(np.count_nonzero(self.here[packet.block][part]))
         self.values[packet.block][part] = packet.values
         self.here[packet.block][part] = True
-        self.exponents[packet.block] = packet.exponent
+        self.exponents[packet.block] = packet.exponent, packet.cut
         self.missing -= new
         return new > 0
 

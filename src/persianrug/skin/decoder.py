@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ from persianrug.skin.assembler import Assembler, Reading
 from persianrug.skin.encoder import FRAMES, SkinEncoder
 from persianrug.skin.estimate import Estimate
 from persianrug.skin.packets import Request
-from persianrug.skin.profile import SkinProfile
+from persianrug.skin.profile import SkinProfile, check_skin
 from persianrug.skin.touch import NOTHING, CodeLook, Found, Touched, TouchFilter
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ _FORGOTTEN = 250
 _ROOM = 4.0
 # After so many frames whose codes are not explained it says nothing either.
 _DOUBTED = 3
-# Frames of which more rows may be asked for.
-_KEPT = 4
 
 
 class SkinDecoder:
@@ -61,16 +60,15 @@ class SkinDecoder:
 
     def __init__(self, profile: SkinProfile, encoder: SkinEncoder, *, memory: bool = True, depth: int = 1) -> None:
         self.profile = checks.instance("profile", profile, SkinProfile)
-        self.encoder = checks.instance("encoder", encoder, SkinEncoder)
-        layout = profile.layout
-        if (encoder.n_taxels, encoder.axes) != (layout.n_taxels, layout.axes):
-            raise ValueError(f"encoder is {encoder}; allowed with this profile: {layout}")
+        check_skin(profile, encoder)
+        self.encoder = encoder
         self.memory = checks.flag("memory", memory)
         self.blocks = [_Block(profile, encoder, b) for b in range(len(encoder.numbers))]
         sizes = [block.transform.size for block in self.blocks]
         self.assembler = Assembler(encoder.stream, encoder.n_dense, encoder.bits, depth, sizes)
         self._frame: int | None = None
-        self._kept: OrderedDict[int, list[Reading]] = OrderedDict()
+        # What has come of the last frame, a list a block.
+        self._come: list[list[Reading]] = [[] for _ in self.blocks]
 
     def __repr__(self) -> str:
         memory = "" if self.memory else ", memory=False"
@@ -89,45 +87,61 @@ class SkinDecoder:
         return self._read(self.assembler.flush())
 
     def _read(self, readings: list[Reading]) -> list[Estimate]:
-        frames: OrderedDict[int, list[Reading]] = OrderedDict()
+        frames: OrderedDict[tuple[int, bool], list[Reading]] = OrderedDict()
         for reading in readings:
-            frames.setdefault(reading.frame, []).append(reading)
-        return [self.decode(parts) for parts in frames.values()]
+            frames.setdefault((reading.frame, self._is_answer(reading)), []).append(reading)
+        # Of more rows only those of the last frame help; too much has been built on those before.
+        return [
+            self.decode(parts) for (frame, answer), parts in frames.items() if not answer or frame == self._frame
+        ]
+
+    def _is_answer(self, reading: Reading) -> bool:
+        """Whether these are more rows of a frame, which are numbered after those of its code."""
+        return bool(reading.entries[0] >= self.encoder.n_dense[reading.block])
 
     def decode(self, readings: Sequence[Reading]) -> Estimate:
         """A frame from what has come of the codes of its blocks.
 
-        More rows of the frame before, or of one of the last few, are read together with what had come of it.
+        More rows of the last frame are read together with what had come of it.
 
         Parameters
         ----------
         readings : sequence of Reading
-            Of one frame, each block once at most.
+            Of one frame.
 
         Raises
         ------
         ValueError
-            If there is no reading, or they are of several frames.
+            If there is no reading, they are of several frames, or more rows of another frame than the last.
         """
         numbers = {reading.frame for reading in readings}
         if len(numbers) != 1:
             raise ValueError(f"readings are of {len(numbers)} frames; allowed: of one")
         (frame,) = numbers
-        again = frame in self._kept
-        kept = self._kept.setdefault(frame, [])
-        kept.extend(readings)
-        while len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
-        passed = 1 if self._frame is None else (frame - self._frame) % FRAMES
-        if not again or frame == self._frame:
-            self._frame = frame
-        parts = []
-        for b, block in enumerate(self.blocks):
-            here = [reading for reading in kept if reading.block == b]
-            parts.append(block.step(here, 0 if again else passed, self.memory))
-        return self._assembled(
-            frame, parts, np.array([any(r.block == b for r in kept) for b in range(len(parts))])
-        )
+        passed = 0
+        if all(self._is_answer(reading) for reading in readings):
+            if frame != self._frame:
+                raise ValueError(f"readings are more rows of frame {frame}; allowed: of {self._frame}, the last")
+        else:
+            passed = _FORGOTTEN if self._frame is None else (frame - self._frame) % FRAMES
+            # One that is not after the last is of a sender that has begun anew.
+            passed = passed if 0 < passed < FRAMES // 2 else _FORGOTTEN
+            self._frame, self._come = frame, [[] for _ in self.blocks]
+        for reading in readings:
+            self._add(reading)
+        parts = [
+            block.step(here, passed, self.memory) for block, here in zip(self.blocks, self._come, strict=True)
+        ]
+        return self._assembled(frame, parts, np.array([bool(here) for here in self._come]))
+
+    def _add(self, reading: Reading) -> None:
+        """Keep what is new of a reading."""
+        here = self._come[reading.block]
+        if here:
+            new = ~np.isin(reading.entries, np.concatenate([one.entries for one in here]))
+            reading = replace(reading, entries=reading.entries[new], values=reading.values[new])
+        if len(reading.entries):
+            here.append(reading)
 
     def _assembled(self, frame: int, parts: list[Found], heard: NDArray[np.bool_]) -> Estimate:
         layout = self.profile.layout
@@ -164,7 +178,7 @@ class SkinDecoder:
         share = checks.probability("share", share)
         asked = []
         for b in np.flatnonzero(~estimate.explained & estimate.heard):
-            here = [r.entries.max() for r in self._kept.get(estimate.frame, ()) if r.block == b]
+            here = [one.entries.max() for one in self._come[b] if one.frame == estimate.frame]
             start = max(self.encoder.n_dense[b], max(map(int, here), default=-1) + 1)
             count = min(max(1, round(share * self.encoder.n_dense[b])), self.blocks[b].transform.size - start)
             if count > 0:
@@ -204,6 +218,10 @@ class _Block:
         if not readings:
             return self.filter.expected(before, age)
         look = self._look(readings)
+        if any(reading.cut for reading in readings):
+            # The code is right, and of another frame.
+            self._touched, self._age = None, 0
+            return replace(self.filter.read(look, None), explained=False)
         if self._smooth is not None:
             return self._of_smooth(self._smooth, look)
         found = self.filter.step(look, before, age)
@@ -239,4 +257,7 @@ class _Block:
             len(r.values) * (step**2 if r.exponent else self.resolution**2) / 12
             for r, step in zip(readings, steps, strict=True)
         )
-        return CodeLook(z.astype(np.float32, copy=False), rows, self.noise**2 + rounding / len(z))
+        rounding /= len(z)
+        # Noise of the taxels makes that of rounding anew in every frame.
+        repeated = max(rounding - self.noise**2, 0.0)
+        return CodeLook(z.astype(np.float32, copy=False), rows, self.noise**2 + rounding, repeated)

@@ -48,6 +48,8 @@ class Code:
     bits : int
     start : int
         The first of the entries: 0 of a code, more of rows that were asked for.
+    cut : bool
+        Whether counts were cut to fit 32 bits, so that the code is of another frame.
     """
 
     frame: int
@@ -56,6 +58,7 @@ class Code:
     exponent: int
     bits: int
     start: int = 0
+    cut: bool = False
 
 
 class SkinEncoder:
@@ -120,7 +123,7 @@ class SkinEncoder:
         self.n_taxels = checks.integer("n_taxels", n_taxels, 1, MOST_BLOCKS * MOST_NUMBERS)
         self.bits = checks.integer("bits", bits, LEAST_BITS, MOST_BITS)
         self.resolution = checks.scale("resolution", resolution)
-        self.seed = checks.integer("seed", seed, 0, checks.MOST_SEED - MOST_BLOCKS)
+        self.seed = checks.seed(seed)
         self.layout = checks.integer("layout", layout, 0, FRAMES - 1)
         self.noise = checks.not_negative("noise", noise)
         taxels = [np.arange(self.n_taxels)] if blocks is None else _partition(blocks, self.n_taxels)
@@ -128,7 +131,10 @@ class SkinEncoder:
         for part in self.numbers:
             if len(part) > MOST_NUMBERS:
                 raise ValueError(f"a block has {len(part)} numbers; allowed: up to {MOST_NUMBERS}, in more blocks")
-        self.transforms = tuple(SignedHadamard(len(part), self.seed + b) for b, part in enumerate(self.numbers))
+        self.transforms = tuple(
+            SignedHadamard(len(part), (self.seed + b) % (checks.MOST_SEED + 1))
+            for b, part in enumerate(self.numbers)
+        )
         lengths = [n_dense] * len(taxels) if np.ndim(n_dense) == 0 else list(n_dense)  # type: ignore[arg-type]
         if len(lengths) != len(taxels):
             raise ValueError(f"n_dense has {len(lengths)} numbers; allowed: one, or {len(taxels)}, one a block")
@@ -145,7 +151,7 @@ class SkinEncoder:
         self.clipped = 0
         self._whole = blocks is None
         self._places = [t.order[:k] for t, k in zip(self.transforms, self.n_dense, strict=True)]
-        self._kept: deque[tuple[int, list[NDArray[np.int32]]]] = deque(maxlen=_KEPT)
+        self._kept: deque[tuple[int, list[tuple[NDArray[np.int32], bool]]]] = deque(maxlen=_KEPT)
 
     def __repr__(self) -> str:
         blocks = "" if self._whole else f", blocks={len(self.numbers)}"
@@ -173,14 +179,20 @@ class SkinEncoder:
             number of the next frame stays as it was.
         """
         counts = self.counts(frame)
-        number, work, codes = self.frame, [], []
+        number = self.frame
+        work: list[tuple[NDArray[np.int32], bool]] = []
+        codes: list[Code] = []
         for block, transform in enumerate(self.transforms):
             part = counts if self._whole else counts[self.numbers[block]]
-            if int(np.abs(part.astype(np.int64)).sum()) > _LARGEST:
+            total = int(np.abs(part.astype(np.int64)).sum())
+            # As much as 32 bits hold is what `counts` has made of more.
+            cut = total > _LARGEST or int(part.max()) == _LARGEST or int(part.min()) == -_LARGEST
+            if total > _LARGEST:
                 part = part.clip(-(_LARGEST // transform.n), _LARGEST // transform.n)
                 self.clipped += 1
-            work.append(transform.integers(part))
-            codes.append(Code(number, block, *_rounded(work[-1].take(self._places[block]), self.bits), self.bits))
+            work.append((transform.integers(part), cut))
+            values, exponent = _rounded(work[-1][0].take(self._places[block]), self.bits)
+            codes.append(Code(number, block, values, exponent, self.bits, 0, cut))
         self._kept.append((number, work))
         self.frame = (number + 1) % FRAMES
         return codes
@@ -203,8 +215,9 @@ class SkinEncoder:
         order = self.transforms[block].order
         start = checks.integer("start", start, 0, len(order) - 1)
         count = checks.integer("count", count, 1, len(order) - start)
-        values, exponent = _rounded(work[block][order[start : start + count]], self.bits)
-        return Code(number, block, values, exponent, self.bits, start)
+        entries, cut = work[block]
+        values, exponent = _rounded(entries[order[start : start + count]], self.bits)
+        return Code(number, block, values, exponent, self.bits, start, cut)
 
     def counts(self, frame: Any) -> NDArray[np.int32]:
         """A frame in counts, flat; parameters and errors are as of `encode`.

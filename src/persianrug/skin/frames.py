@@ -52,6 +52,8 @@ class Frames:
         *,
         name: str = "frames",
     ) -> None:
+        if not scipy.sparse.issparse(rows) and not isinstance(rows, np.ndarray):
+            rows = checks.array(name, rows, "frames x numbers")
         checks.real(name, rows)
         if rows.ndim != 2 or rows.shape[1] < 1:
             raise ValueError(f"{name} has shape {tuple(rows.shape)}; allowed: (frames, n_sparse)")
@@ -100,7 +102,8 @@ class Frames:
         """Frames a second, where there are times of two or more."""
         if self.time is None or len(self) < 2 or self.time[-1] <= self.time[0]:
             return None
-        return float((len(self) - 1) / (self.time[-1] - self.time[0]))
+        rate = float((len(self) - 1) / (self.time[-1] - self.time[0]))
+        return rate if np.isfinite(rate) else None
 
     def check(self, layout: Layout) -> None:
         """ValueError unless these are frames of a skin, without negative pressure where it feels no shear."""

@@ -19,7 +19,7 @@ from scipy.special import ndtri
 
 from persianrug._support import checks
 from persianrug.skin.encoder import SkinEncoder
-from persianrug.skin.profile import SkinProfile
+from persianrug.skin.profile import SkinProfile, check_skin
 from persianrug.skin.touch import FreshLook, Touched, TouchFilter
 
 _FRAMES, _SKIPPED = 192, 8
@@ -78,7 +78,8 @@ def predict(
         If an argument is out of its range.
     """
     checks.instance("profile", profile, SkinProfile)
-    checks.instance("encoder", encoder, SkinEncoder)
+    check_skin(profile, encoder)
+    checks.flag("memory", memory)
     if not 0 <= checks.finite("packet_loss", packet_loss) < 1:
         raise ValueError(f"packet_loss is {packet_loss:g}; allowed: from 0 to below 1")
     packets = checks.integer("packets", packets, 1)
@@ -98,8 +99,11 @@ def predict(
             come = generator.binomial(packets, 1 - packet_loss)
             entries = round(encoder.n_dense[block] * come / packets)
             if entries:
-                noise = profile.noise**2 + _rounding(x, size, entries, encoder)
-                found = reader.step(FreshLook(x.ravel(), size, entries, noise, generator), before, missed)
+                rounding = _rounding(x, size, entries, encoder)
+                noise, repeated = profile.noise**2 + rounding, max(rounding - profile.noise**2, 0.0)
+                found = reader.step(
+                    FreshLook(x.ravel(), size, entries, noise, repeated, generator), before, missed
+                )
                 missed = 1
                 before = found.touched if memory and found.explained else None
                 explained[k] &= found.explained

@@ -90,10 +90,11 @@ class Layout:
             _check_right_angle("t2", self.tangents[:, 1], "normal", self.normal)
             _check_right_angle("t2", self.tangents[:, 1], "t1", self.tangents[:, 0])
         for name in ("patches", "bodies"):
-            texts = tuple(getattr(self, name))
+            given = getattr(self, name)
+            texts = tuple(given) if isinstance(given, tuple | list) else ()
             if not texts or not all(isinstance(text, str) and text for text in texts):
                 raise ValueError(
-                    f"{name} is {checks.shown(texts)}; allowed: names, at least one, none of them empty"
+                    f"{name} is {checks.shown(given)}; allowed: names, at least one, none of them empty"
                 )
             object.__setattr__(self, name, tuple(map(str, texts)))
         if len(set(self.patches)) < len(self.patches):

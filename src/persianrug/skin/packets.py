@@ -6,7 +6,7 @@
     stream     uint32    what the encoder calls its skin: packets of others are told apart
     frame      uint32    goes around after 2^32 - 1
     block      uint8
-    exponent   uint8     0 to 31
+    exponent   uint8     0 to 31, and 128 more where counts were cut before
     start      uint16    the first entry
     count      uint16    of entries, 1 or more
     checksum   uint32    CRC-32 of all the rest
@@ -38,6 +38,7 @@ _REQUEST = struct.Struct(">2sBBIIHH")
 _CHECKSUM = struct.Struct(">I")
 _OVERHEAD = _HEADER.size + _CHECKSUM.size
 _MOST_EXPONENT = 31
+_CUT = 128
 
 
 class DamagedPacket(ValueError):
@@ -52,6 +53,8 @@ class Packet:
     ----------
     stream, frame, block, start, exponent, bits : int
     values : int16 array (k,)
+    cut : bool
+        As of `Code`.
     """
 
     stream: int
@@ -61,6 +64,7 @@ class Packet:
     exponent: int
     bits: int
     values: NDArray[np.int16]
+    cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,15 @@ def packets_of(code: Code, stream: int, n_packets: int = 1) -> list[bytes]:
     packets = []
     for low, high in pairwise(edges):
         header = _HEADER.pack(
-            MAGIC, VERSION, bits, stream, code.frame, code.block, code.exponent, code.start + low, high - low
+            MAGIC,
+            VERSION,
+            bits,
+            stream,
+            code.frame,
+            code.block,
+            code.exponent | (_CUT if code.cut else 0),
+            code.start + low,
+            high - low,
         )
         payload = np.packbits(places[low:high]).tobytes()
         packets.append(header + _CHECKSUM.pack(zlib.crc32(payload, zlib.crc32(header))) + payload)
@@ -138,6 +150,7 @@ def read_packet(content: bytes) -> Packet:
     """
     head = _opened(content, MAGIC, _HEADER)
     bits, stream, frame, block, exponent, start, count = head[2:]
+    cut, exponent = bool(exponent & _CUT), exponent & ~_CUT
     if not LEAST_BITS <= bits <= MOST_BITS:
         raise DamagedPacket(f"packet has values of {bits} bits; allowed: {LEAST_BITS} to {MOST_BITS}")
     if exponent > _MOST_EXPONENT:
@@ -155,7 +168,7 @@ def read_packet(content: bytes) -> Packet:
     values = _unpack(payload, count, bits)
     if int(values.min()) == -(1 << (bits - 1)):
         raise DamagedPacket(f"packet has the value {values.min()}; allowed: from {1 - (1 << (bits - 1))} on")
-    return Packet(stream, frame, block, start, exponent, bits, values)
+    return Packet(stream, frame, block, start, exponent, bits, values, cut)
 
 
 def read_request(content: bytes) -> Request:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.spatial import cKDTree
 
 from persianrug._support import checks, files, npy
 from persianrug.skin.encoder import SkinEncoder
@@ -21,6 +20,7 @@ from persianrug.skin.frames import Frames
 from persianrug.skin.layout import Layout
 from persianrug.skin.paley import size_for
 from persianrug.skin.touch import Prior
+from persianrug.skin.touch_sums import SMOOTH, TouchSums, noise_of
 
 if TYPE_CHECKING:
     from persianrug.sketches.profile import Profile
@@ -31,27 +31,22 @@ Floats = NDArray[np.float64]
 _FORMAT = "persianrug skin profile 1"
 _KINDS = {".npz": "a profile as `persianrug skin fit` writes it"}
 
-# Taxels that were never touched will be: with this probability, and at least so many of them are pooled.
-_FLOOR = 3e-5
-# Touches that a taxel's numbers are pooled with, as those of an average taxel of its patch.
-_SHRINK = 3.0
 # Where they are touched, forces may have been otherwise: sheared either way, up to this share of what presses, as
 # friction allows; pressed by so much more or less; and in all with so much more variance.
 _SHEAR, _PRESS, _MORE = 0.5, 0.3, 1.3
 # Least variance of numbers of a taxel that is touched, in square newtons.
 _LEAST = 1.3e-3
+# Of forces, in newtons, and their squares: sums of squares of these stay within 32 bits.
+_LARGEST = 1e12
+_MOST_FORCE = 1e6
+# Newtons of a count, at least, and how many times the largest frame of the fit fits 32 bits of them.
+_RESOLUTION, _ROOM = 1 / 512, 8
 # Quantiles of how much touches change from a frame to the next that are kept.
 _QUANTILES = np.linspace(0, 1, 33)
-# Where more of all taxels is touched on average, a skin is smooth.
-_SMOOTH = 0.15
 # Of fewer numbers nothing is learnt of how they go together.
 _LEAST_ROWS = 16
-# Frames that the noise is estimated from, and that are read at a time.
-_SAMPLED, _CHUNK = 256, 64
 # No noise is beyond so many times its standard deviation.
 _BELOW = 12.0
-# In so many frames a taxel that always reads the same, beside others that do not, is dead.
-_LONG = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +66,8 @@ class SkinProfile:
         Quantiles, from least to most, of how far touches move from a frame to the next: |x' - x| / |x|.
     noise : float
         Standard deviation of every number that a taxel reads, in newtons.
+    most : float
+        The largest sum of the magnitudes of a frame, in newtons: counts are such that eight times as much fits.
     rest : array (n_taxels, axes)
         What dead taxels read, in newtons; 0 of others.
     dead : bool array (n_taxels,)
@@ -97,6 +94,7 @@ class SkinProfile:
     leave: float
     change: Floats
     noise: float = 0.0
+    most: float = 0.0
     rest: Floats | None = None
     dead: NDArray[np.bool_] | None = None
     rate: float | None = None
@@ -116,6 +114,8 @@ class SkinProfile:
             value = checks.array(name, getattr(self, name), f"finite numbers {wanted}")
             if value.shape != wanted or not np.isfinite(value).all():
                 raise ValueError(f"{name} has shape {value.shape}; allowed: finite numbers {wanted}")
+            if np.abs(value).max() > _LARGEST:
+                raise ValueError(f"{name} holds {np.abs(value).max():g}; allowed: sizes up to {_LARGEST:g}")
             object.__setattr__(self, name, value)
         if self.p.min() < 0 or self.p.max() > 1:
             raise ValueError(f"p is from {self.p.min():g} to {self.p.max():g}; allowed: 0 to 1")
@@ -124,9 +124,14 @@ class SkinProfile:
         dead = np.asarray(self.dead)
         if dead.shape != shape[:1] or dead.dtype != bool:
             raise ValueError(f"dead has shape {dead.shape} of {dead.dtype}; allowed: {shape[:1]} of bool")
+        if (self.p[dead] > 0).any():
+            raise ValueError(f"p of a dead taxel is {self.p[dead].max():g}; allowed: 0")
         object.__setattr__(self, "dead", dead)
         object.__setattr__(self, "leave", checks.probability("leave", self.leave))
         object.__setattr__(self, "noise", checks.not_negative("noise", self.noise))
+        if self.noise > _LARGEST:
+            raise ValueError(f"noise is {self.noise:g}; allowed: up to {_LARGEST:g} N")
+        object.__setattr__(self, "most", checks.not_negative("most", self.most))
         change = checks.levels("change", self.change)
         if change.ndim != 1 or not len(change):
             raise ValueError(f"change has shape {change.shape}; allowed: (k,)")
@@ -134,6 +139,8 @@ class SkinProfile:
         if self.rate is not None:
             object.__setattr__(self, "rate", checks.positive("rate", self.rate))
         object.__setattr__(self, "frames", checks.integer("frames", self.frames, 0))
+        if not all(isinstance(code, tuple | list) for code in (self.codes, *_listed(self.codes))):
+            raise ValueError(f"codes is {checks.shown(self.codes)}; allowed: sequences of names of patches")
         codes = tuple(tuple(map(str, code)) for code in self.codes)
         named = [name for code in codes for name in code]
         for name in named:
@@ -181,10 +188,13 @@ class SkinProfile:
         frames.check(layout)
         if len(frames) < 2:
             raise ValueError(f"{frames.name} has {len(frames)} frames; allowed: two or more")
-        here = _noise_of(frames)
+        here = noise_of(frames)
         noise = here if noise is None else checks.not_negative("noise", noise)
-        sums = _Sums(layout, here)
-        for frame in frames:
+        sums = TouchSums(layout, here)
+        for number, frame in enumerate(frames):
+            if (largest := float(np.abs(frame).max())) > _MOST_FORCE:
+                where = f"{frames.name} holds the force {largest:g} in frame {number}"
+                raise ValueError(f"{where}; allowed: up to {_MOST_FORCE:g} N")
             sums.add(frame.reshape(layout.n_taxels, layout.axes))
             if progress is not None:
                 progress(1, len(frames))
@@ -200,14 +210,15 @@ class SkinProfile:
             leave=sums.leave,
             change=np.quantile(sums.changes, _QUANTILES) if sums.changes else np.zeros(1),
             noise=noise,
+            most=sums.most,
             rest=rest,
             dead=dead,
             rate=frames.rate,
             frames=len(frames),
-            codes=tuple(tuple(code) for code in codes),
+            codes=codes,  # type: ignore[arg-type]
         )
         few = min(len(numbers) for numbers in profile.numbers()) < _LEAST_ROWS
-        if few or sums.touched[~dead].mean() <= _SMOOTH * len(frames):
+        if few or sums.touched[~dead].mean() <= SMOOTH * len(frames):
             return profile
         from persianrug.skin.smooth import fit_rows
 
@@ -260,6 +271,8 @@ class SkinProfile:
             n_dense,
             axes=self.layout.axes,
             bits=bits,
+            resolution=_RESOLUTION
+            * 2.0 ** max(0, math.ceil(math.log2(max(_ROOM * self.most / _RESOLUTION, 1) / 2**31))),
             seed=seed,
             blocks=blocks if len(blocks) > 1 else None,
             layout=self.layout.digest,
@@ -302,7 +315,7 @@ class SkinProfile:
         """
         if not os.fspath(checks.path("path", path)).lower().endswith(".npz"):
             raise ValueError(f"path is {checks.shown(os.fspath(path))}; allowed: a name that ends in .npz")
-        told = {"format": _FORMAT, "leave": self.leave, "noise": self.noise, "rate": self.rate,
+        told = {"format": _FORMAT, "leave": self.leave, "noise": self.noise, "most": self.most, "rate": self.rate,
                 "frames": self.frames, "codes": self.codes}  # fmt: skip
         parts: dict[str, Any] = self.layout.arrays() | {name: getattr(self, name) for name in _ARRAYS}
         for block, rows in enumerate(self.smooth):
@@ -328,7 +341,7 @@ class SkinProfile:
             told: Any = json.loads(str(parts.pop("profile")[()]))
             if not isinstance(told, dict) or told.pop("format", None) != _FORMAT:
                 raise ValueError(f"it is of another format; allowed: {_FORMAT}")
-            wanted = {"leave", "noise", "rate", "frames", "codes"}
+            wanted = {"leave", "noise", "most", "rate", "frames", "codes"}
             if told.keys() != wanted:
                 raise ValueError(f"it tells {sorted(told)}; allowed: {sorted(wanted)}")
             blocks = sorted(name for name in npy.names(target) if name.startswith(_SMOOTH_ROWS))
@@ -348,107 +361,25 @@ _SMOOTH_ROWS = "rows_of_code_"
 _ARRAYS = ("p", "mean", "variance", "change", "rest", "dead")
 
 
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, tuple | list) else ()
+
+
+def check_skin(profile: SkinProfile, encoder: SkinEncoder) -> None:
+    """ValueError unless these are a profile and an encoder of one skin."""
+    layout = checks.instance("profile", profile, SkinProfile).layout
+    checks.instance("encoder", encoder, SkinEncoder)
+    if (encoder.n_taxels, encoder.axes) != (layout.n_taxels, layout.axes):
+        raise ValueError(f"encoder is {encoder}; allowed with this profile: {layout}")
+    if profile.smooth and len(encoder.numbers) != len(profile.smooth):
+        raise ValueError(
+            f"encoder has {len(encoder.numbers)} blocks; allowed: {len(profile.smooth)}, as the profile"
+        )
+
+
 def _rows(content: NDArray[Any], path: Path) -> Profile:
     if content.dtype != np.uint8 or content.ndim != 1:
         raise ValueError(f"its profile of rows is an array of {content.dtype}; allowed: bytes")
     from persianrug.sketches.profile import Profile
 
     return Profile.of_bytes(content.tobytes(), path)
-
-
-def _noise_of(frames: Frames) -> float:
-    """The standard deviation of numbers of taxels that nothing touches: 0 where half of all read 0.
-
-    Most numbers are of such taxels, so it is that of a normal distribution with the median of their magnitudes.
-    Where they are not, as many are beyond all noise, what is measured is no noise.
-    """
-    places = np.unique(np.linspace(0, len(frames) - 1, _SAMPLED).astype(int))
-    sample = np.abs(np.stack([frames[int(place)] for place in places]))
-    noise = float(np.median(sample) / 0.67449)
-    return noise if (sample > 5 * noise).mean() <= _SMOOTH else 0.0
-
-
-class _Sums:
-    """Sums over frames of what each taxel shows."""
-
-    def __init__(self, layout: Layout, noise: float) -> None:
-        self.layout, self.noise = layout, noise
-        n, axes = layout.n_taxels, layout.axes
-        self.frames = 0
-        self.touched = np.zeros(n)
-        self.first, self.second = np.zeros((n, axes)), np.zeros((n, axes))
-        self.low, self.high = np.full((n, axes), np.inf), np.full((n, axes), -np.inf)
-        self.begun, self.ended = 0, 0
-        self.changes: list[float] = []
-        # Beyond this energy noise alone is rare: once in 100,000 looks at a taxel.
-        self.least = noise**2 * (18.5 + 2.5 * axes)
-        self._before: tuple[NDArray[Any], NDArray[np.bool_]] | None = None
-
-    def add(self, frame: NDArray[np.float32]) -> None:
-        """Take a frame (n_taxels, axes)."""
-        np.minimum(self.low, frame, out=self.low)
-        np.maximum(self.high, frame, out=self.high)
-        touched = np.square(frame).sum(axis=1) > self.least
-        places = np.flatnonzero(touched)
-        here = frame[places].astype(np.float64)
-        self.frames += 1
-        self.touched[places] += 1
-        self.first[places] += here
-        self.second[places] += here**2
-        if self._before is not None:
-            last, was = self._before
-            both = was & touched
-            self.begun += int(was.sum())
-            self.ended += int((was & ~touched).sum())
-            energy = float(np.square(frame[both]).sum())
-            if energy > 0:
-                moved = float(np.square(frame[both] - last[both]).sum())
-                moved = max(moved - 2 * self.noise**2 * int(both.sum()) * frame.shape[1], 0.0)
-                self.changes.append((moved / energy) ** 0.5)
-        self._before = frame.copy(), touched
-
-    @property
-    def leave(self) -> float:
-        """The share of touches that end from one frame to the next, a touch and an end more."""
-        return (self.ended + 1) / (self.begun + 2)
-
-    def dead(self) -> tuple[NDArray[np.bool_], Floats]:
-        """Taxels that always read the same where that says something, and what they read."""
-        still = (self.high == self.low).all(axis=1)
-        # Without noise those that were never touched read 0 as well: only what is not 0 tells.
-        dead = still & ((self.noise > 0) | (self.high != 0).any(axis=1)) & (self.frames >= _LONG)
-        return dead, np.where(dead[:, None], self.high, 0.0)
-
-    def pooled(self, dead: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
-        """Probability, mean and variance of every taxel, with what its neighbours show."""
-        layout, touched = self.layout, np.where(dead, 0.0, self.touched)
-        first, second = (np.where(dead[:, None], 0.0, part) for part in (self.first, self.second))
-        second = np.maximum(second - self.noise**2 * touched[:, None], 0.0)
-        typical = second.sum(axis=0) / touched.sum()
-        p, mean, variance = np.zeros(layout.n_taxels), np.zeros_like(first), np.zeros_like(first)
-        for patch in range(len(layout.patches)):
-            i = np.flatnonzero((layout.patch == patch) & ~dead)
-            if not len(i):
-                continue
-            near, nearer = _neighbours(layout.position[i])
-            p[i] = 0.5 * (touched[i] + (near @ touched[i]) / near.sum(axis=1)) / self.frames
-            usual = second[i].sum(axis=0) / touched[i].sum() if touched[i].any() else typical
-            count = (nearer @ touched[i])[:, None] + _SHRINK
-            mean[i] = (nearer @ first[i]) / count
-            variance[i] = (nearer @ second[i] + _SHRINK * usual) / count - mean[i] ** 2
-        variance = np.maximum(variance, 0.0)
-        p = np.where(dead, 0.0, np.clip(p + _FLOOR, 0.0, 0.995))
-        return p, mean, variance
-
-
-def _neighbours(position: NDArray[np.float32]) -> tuple[Any, Any]:
-    """Weights (k, k), sparse, of taxels for each other: of those near, and of those nearer than that."""
-    tree = cKDTree(position)
-    # Of one taxel alone there is no spacing, and none is needed.
-    spacing = float(np.median(np.atleast_2d(tree.query(position, k=2)[0])[:, 1])) if len(position) > 1 else 1.0
-    width = 0.75 * (spacing or 1.0)
-    distance = csr_array(tree.sparse_distance_matrix(tree, 3.7 * width, output_type="coo_matrix"))
-    near, nearer = distance.copy(), distance.copy()
-    near.data = np.exp(-((distance.data / width) ** 2) / 2)
-    nearer.data = np.exp(-2 * (distance.data / width) ** 2)
-    return near, nearer

@@ -34,6 +34,8 @@ _BETTER, _PATIENCE, _PATIENCE_AT_FLOOR = 0.97, 5, 2
 # An estimate explains its code if what is left of it is noise, up to so many standard errors, and a share of its
 # energy that a relative error of 1% leaves.
 _ERRORS, _UNEXPLAINED = 6.0, 1e-4
+# And if so many numbers an entry are found by it at most.
+_CROWDED = 0.6
 
 
 class Look(Protocol):
@@ -45,12 +47,15 @@ class Look(Protocol):
         How many entries of the code there are.
     noise : float
         The variance of the noise of each.
+    repeated : float
+        The part of it that is the same in every frame of a touch that does not change, as that of rounding.
     energy : float
         The mean square of each.
     """
 
     entries: int
     noise: float
+    repeated: float
     energy: float
 
     def left(self, x: Floats) -> float:
@@ -72,12 +77,12 @@ class CodeLook:
         Entries of the code, in newtons.
     rows : Rows
         Which entries these are.
-    noise : float
-        The variance of their noise.
+    noise, repeated : float
+        The variance of their noise, and of the part of it that is the same where nothing changes.
     """
 
-    def __init__(self, z: Floats, rows: Rows, noise: float) -> None:
-        self.z, self.rows, self.noise = z, rows, noise
+    def __init__(self, z: Floats, rows: Rows, noise: float, repeated: float = 0.0) -> None:
+        self.z, self.rows, self.noise, self.repeated = z, rows, noise, repeated
         self.entries, self.energy = len(z), float(z @ z) / len(z)
         self._gain = np.float32(rows.transform.size / len(z))
         self._residual = z
@@ -98,8 +103,11 @@ class CodeLook:
 class FreshLook:
     """The look of state evolution: of numbers x (n,) that are known, with fresh noise in every iteration."""
 
-    def __init__(self, x: Floats, size: int, entries: int, noise: float, generator: np.random.Generator) -> None:
+    def __init__(
+        self, x: Floats, size: int, entries: int, noise: float, repeated: float, generator: np.random.Generator
+    ) -> None:
         self.x, self.size, self.entries, self.noise, self.generator = x, size, entries, noise, generator
+        self.repeated = repeated
         self.energy = float(x @ x) / size + noise
 
     def left(self, x: Floats) -> float:
@@ -250,7 +258,7 @@ class TouchFilter:
         if found.explained:
             return found
         anew = self.read(look, None)
-        return anew if anew.left < found.left else found
+        return anew if anew.explained or anew.left < found.left else found
 
     def read(self, look: Look, before: Touched | None, frames: int = 1) -> Found:
         """What a code says, given what was touched so many frames before; with None, given what is usual."""
@@ -289,7 +297,7 @@ class TouchFilter:
         if len(mean):
             innovation = (left - noise) * self.size - float(spread.sum())
             tau = float(np.clip(innovation / float(steps.sum()), _LEAST_TAU, _MOST_TAU))
-        least, doubt, idle, iterations = np.inf, 0.0, 0, 0
+        least, doubt, level, idle, iterations = np.inf, 0.0, 0.0, 0, 0
         while True:
             iterations += 1
             sigma2 = max(max(left - noise, 0.0) * (1 - ratio) / ratio + floor, 1e-9)
@@ -304,7 +312,7 @@ class TouchFilter:
             idle = 0 if eta < _BETTER * least else idle + 1
             m = now[0].ravel()
             if eta <= least:
-                least, doubt = eta, total
+                least, doubt, level = eta, total, sigma2
                 now, best = best, now
             enough = total < _ENOUGH**2 * float(m @ m)
             at_floor = sigma2 < 1.2 * floor
@@ -316,9 +324,13 @@ class TouchFilter:
             left = look.left(x)
         estimate, variance, active, on_mean, on_variance = best
         places = np.flatnonzero(active > _FORGOTTEN)
-        touched = Touched(places, active[places], on_mean[places], on_variance[places])
+        # Noise that repeats is no less for being looked at again and again.
+        known = np.maximum(on_variance[places], np.float32(look.repeated / ratio))
+        touched = Touched(places, active[places], on_mean[places], known)
         left = look.unexplained(estimate.ravel())
         fits = left <= noise * (1 + _ERRORS * (2 / look.entries) ** 0.5) + _UNEXPLAINED * look.energy
+        # As many numbers as there are entries explain anything; of one that is found anew the doubt is the look's.
+        fits = fits and doubt <= _CROWDED * look.entries * level
         # Copies, as the next frame is read in the same memory.
         return Found(estimate.copy(), variance.copy(), active.copy(), doubt, left, fits, iterations, touched)
 
