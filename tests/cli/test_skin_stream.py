@@ -133,8 +133,8 @@ class TestTwoProcesses:
         for record in records[:: max(count // 50, 1)]:
             if record.explained.all() and record.heard.all():
                 # Packets are lost where a machine is busy: then frames are less sure, and say so.
-                error = np.linalg.norm(right - record.x.ravel(), axis=1).min() / np.linalg.norm(record.x)
-                assert error < 0.01 + 3 * record.expected_error
+                error = np.linalg.norm(right - record.x.ravel(), axis=1).min()
+                assert error < 0.1 + (0.01 + 3 * record.expected_error) * np.linalg.norm(record.x)
         os.killpg(second.pid, signal.SIGINT)
         out, err = second.communicate(timeout=30)
         assert (second.returncode, err) == ENDED[signal.SIGINT]
