@@ -33,7 +33,7 @@ _ENOUGH = 2e-3
 _BETTER, _PATIENCE, _PATIENCE_AT_FLOOR = 0.97, 5, 2
 # An estimate explains its code if what is left of it is noise, up to so many standard errors, and a share of its
 # energy that a relative error of 1% leaves.
-_ERRORS, _UNEXPLAINED = 6.0, 1e-4
+_ERRORS, _UNEXPLAINED = 6.0, 2e-5
 # And if so many numbers an entry are found by it at most.
 _CROWDED = 0.6
 
@@ -323,6 +323,10 @@ class TouchFilter:
             x = m + (m - y) * np.float32(share)
             left = look.left(x)
         estimate, variance, active, on_mean, on_variance = best
+        if self.shape[1] == 1:
+            # What presses does not pull; what would have to pull to explain the code does not explain it.
+            np.maximum(estimate, 0.0, out=estimate)
+            np.maximum(on_mean, 0.0, out=on_mean)
         places = np.flatnonzero(active > _FORGOTTEN)
         # Noise that repeats is no less for being looked at again and again.
         known = np.maximum(on_variance[places], np.float32(look.repeated / ratio))
