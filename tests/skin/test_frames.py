@@ -187,3 +187,17 @@ def test_damaged_files_are_refused_or_read(tmp_path_factory, data):
     except ValueError as error:
         said = str(error)
     assert "damaged.npz" in said
+
+
+def test_pressures_that_noise_makes_negative_are_read():
+    rng = np.random.default_rng(0)
+    rows = 0.03 * rng.standard_normal((60, 256))
+    rows[:, :8] += 5
+    frames = Frames(rows)
+    assert frames.noise == pytest.approx(0.03, rel=0.1)
+    frames.check(Layout.plane(16, 16, 0.01))
+    rows[3, 40] = -1
+    with pytest.raises(
+        ValueError, match=r"holds the pressure -1 in frame 3 at taxel 40; allowed: numbers >= -0\.3"
+    ):
+        Frames(rows).check(Layout.plane(16, 16, 0.01))

@@ -135,7 +135,10 @@ def fit(
     if plan is None:
         console.print("predicted: no code brings the error to 5%, so large is the noise")
     else:
-        console.print(f"predicted: an error of 5% at {plan.ratio:.3g}:1, {plan.bytes_per_frame} bytes a frame")
+        console.print(
+            f"predicted: an error of 5% or less down to {plan.ratio:.3g}:1, {plan.bytes_per_frame} bytes a frame; "
+            "shorter codes fail at once"
+        )
 
 
 @app.command()

@@ -146,7 +146,7 @@ def bench(
     if not len(frames):
         raise ValueError(f"{frames.name} has no frames; allowed: one or more")
     bus = SimulatedBus(packet_loss, seed=seed)
-    profile = replace(profile, noise=max(profile.noise, noise))
+    profile = replace(profile, noise=max(profile.noise, noise, frames.noise))
     encoder = profile.encoder(ratio, bits=bits, seed=seed)
     predicted = predict(profile, encoder, packet_loss=packet_loss, packets=packets)
     warm(profile, encoder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,13 @@ _KINDS = {
 _PARTS = ("data", "indices", "indptr")
 # Numbers of a file that are looked at in one go.
 _BLOCK = 1 << 22
+
+# Frames that the noise is estimated from, and numbers that one has at least.
+_SAMPLED, _MANY = 256, 32
+# Where more of all taxels is touched on average, a skin is smooth.
+SMOOTH = 0.15
+# No noise is beyond so many times its standard deviation.
+BELOW = 12.0
 
 
 class Frames:
@@ -105,8 +113,27 @@ class Frames:
         rate = float((len(self) - 1) / (self.time[-1] - self.time[0]))
         return rate if np.isfinite(rate) else None
 
+    @cached_property
+    def noise(self) -> float:
+        """The standard deviation of numbers of taxels that nothing touches: 0 where half of all read 0.
+
+        Most numbers are of such taxels: it is that of a normal distribution with the median of their magnitudes.
+        Where they are not, as many are beyond all noise or none is negative, what is measured is no noise.
+        """
+        # Of a few taxels most may be touched.
+        if not len(self) or self.n_sparse < _MANY:
+            return 0.0
+        places = np.unique(np.linspace(0, len(self) - 1, _SAMPLED).astype(int))
+        sample = np.stack([self[int(place)] for place in places])
+        sizes = np.abs(sample)
+        noise = float(np.median(sizes) / 0.67449)
+        # Noise is as often negative, and touches are few beside it.
+        little = sample[sizes <= 2 * noise]
+        centred = len(little) and 0.2 < float((little < 0).mean()) < 0.8
+        return noise if centred and (sizes > 5 * noise).mean() <= SMOOTH else 0.0
+
     def check(self, layout: Layout) -> None:
-        """ValueError unless these are frames of a skin, without negative pressure where it feels no shear."""
+        """ValueError unless these are frames of a skin; of one without shear none is pulled beyond all noise."""
         if self.n_sparse != layout.n_sparse:
             raise ValueError(
                 f"{self.name} has {self.n_sparse} numbers a frame; allowed: {layout.n_sparse}, as {layout}"
@@ -115,13 +142,14 @@ class Frames:
             self.check_pressure()
 
     def check_pressure(self) -> None:
-        """ValueError if a number is negative, which pressure is not."""
+        """ValueError if a number is negative, which pressure is not, by more than noise makes it."""
+        least = -BELOW * self.noise
         for start, block in _blocks(self.rows):
             numbers = _numbers(block)
-            if numbers.size and numbers.min() < 0:
-                frame, taxel = _place(block, lambda values: values < 0)
+            if numbers.size and numbers.min() < least:
+                frame, taxel = _place(block, lambda values: values < least)
                 raise ValueError(f"{self.name} holds the pressure {_number(block, frame, taxel):g} in frame "
-                                 f"{start + frame} at taxel {taxel}; allowed: numbers >= 0")  # fmt: skip
+                                 f"{start + frame} at taxel {taxel}; allowed: numbers >= {least:.3g}")  # fmt: skip
 
     def __len__(self) -> int:
         return self.rows.shape[0]

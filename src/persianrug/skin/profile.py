@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from persianrug._support import checks, files, npy
 from persianrug.skin.encoder import SkinEncoder
-from persianrug.skin.frames import Frames
+from persianrug.skin.frames import BELOW, SMOOTH, Frames
 from persianrug.skin.layout import Layout
 from persianrug.skin.paley import size_for
 from persianrug.skin.touch import Prior
-from persianrug.skin.touch_sums import SMOOTH, TouchSums, noise_of
+from persianrug.skin.touch_sums import TouchSums
 
 if TYPE_CHECKING:
     from persianrug.sketches.profile import Profile
@@ -45,8 +45,6 @@ _RESOLUTION, _ROOM = 1 / 512, 8
 _QUANTILES = np.linspace(0, 1, 33)
 # Of fewer numbers nothing is learnt of how they go together.
 _LEAST_ROWS = 16
-# No noise is beyond so many times its standard deviation.
-_BELOW = 12.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,10 +183,10 @@ class SkinProfile:
         ValueError
             If the frames are not of this skin, there are fewer than two, or nothing is ever touched.
         """
-        frames.check(layout)
+        checks.instance("frames", frames, Frames).check(checks.instance("layout", layout, Layout))
         if len(frames) < 2:
             raise ValueError(f"{frames.name} has {len(frames)} frames; allowed: two or more")
-        here = noise_of(frames)
+        here = frames.noise
         noise = here if noise is None else checks.not_negative("noise", noise)
         sums = TouchSums(layout, here)
         for number, frame in enumerate(frames):
@@ -277,7 +275,7 @@ class SkinProfile:
             blocks=blocks if len(blocks) > 1 else None,
             layout=self.layout.digest,
             # What noise makes of no pressure is rarely beyond that.
-            noise=_BELOW * self.noise,
+            noise=BELOW * self.noise,
         )
 
     def prior(self, taxels: NDArray[np.int64]) -> Prior:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
-from persianrug.skin.frames import Frames
 from persianrug.skin.layout import Layout
 
 Floats = NDArray[np.float64]
@@ -20,28 +19,8 @@ _FLOOR = 3e-5
 _SHRINK = 3.0
 # Neighbours of a taxel at most.
 _MOST_NEAR = 32
-# Frames that the noise is estimated from, and that are read at a time.
-_SAMPLED, _CHUNK = 256, 64
 # In so many frames a taxel that always reads the same, beside others that do not, is dead.
 _LONG = 100
-# Where more of all taxels is touched on average, a skin is smooth.
-SMOOTH = 0.15
-
-
-def noise_of(frames: Frames) -> float:
-    """The standard deviation of numbers of taxels that nothing touches: 0 where half of all read 0.
-
-    Most numbers are of such taxels, so it is that of a normal distribution with the median of their magnitudes.
-    Where they are not, as many are beyond all noise or none is negative, what is measured is no noise.
-    """
-    places = np.unique(np.linspace(0, len(frames) - 1, _SAMPLED).astype(int))
-    sample = np.stack([frames[int(place)] for place in places])
-    sizes = np.abs(sample)
-    noise = float(np.median(sizes) / 0.67449)
-    # Noise is as often negative, and touches are few beside it.
-    little = sample[sizes <= 2 * noise]
-    centred = len(little) and 0.2 < float((little < 0).mean()) < 0.8
-    return noise if centred and (sizes > 5 * noise).mean() <= SMOOTH else 0.0
 
 
 class TouchSums:
