@@ -164,7 +164,7 @@ def test_without_memory_it_is_the_profiles_source(axes, layout, frames, rng):
     for sigma in (0.05, 0.3, 2.0):
         y = (x + sigma * rng.standard_normal(x.shape)).astype(np.float32)
         found = called(
-            y, sigma**2, prior._odds, prior.mean, prior.variance, np.full(len(y), -1), nothing, 1.0
+            y, sigma**2, prior.odds, prior.mean, prior.variance, np.full(len(y), -1), nothing, 1.0
         )  # fmt: skip
         flat = torch.from_numpy(y.astype(np.float64).ravel())
         mean, doubt = profile.source().denoise(flat, torch.full_like(flat, sigma))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import struct
 import zipfile
 from collections.abc import Collection
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
+
+from persianrug._support import checks, files
 
 # More than this is unpacked by no file that is read at once.
 _MOST_UNPACKED = 8 << 30
@@ -101,6 +104,20 @@ def read_arrays(path: Path, wanted: Collection[str]) -> dict[str, NDArray[Any]]:
         check_unpacked(sum(entries[name].file_size for name in found), path.stat().st_size)
     with np.load(path) as parts:
         return {name: parts[name] for name in found}
+
+
+def write_arrays(path: str | os.PathLike[str], parts: dict[str, Any]) -> None:
+    """Write an .npz file, whole, or leave what was there.
+
+    Raises
+    ------
+    ValueError
+        If the name has another ending, or the file cannot be written.
+    """
+    if not os.fspath(checks.path("path", path)).lower().endswith(".npz"):
+        raise ValueError(f"path is {checks.shown(os.fspath(path))}; allowed: a name that ends in .npz")
+    with files.whole_file(path) as file:
+        np.savez_compressed(file, **parts)
 
 
 def sparse_parts(path: Path) -> tuple[str, tuple[int, int], dict[str, np.dtype[np.generic]]]:

@@ -21,7 +21,7 @@ from persianrug.skin.encoder import FRAMES, SkinEncoder
 from persianrug.skin.estimate import Estimate
 from persianrug.skin.packets import Request
 from persianrug.skin.profile import SkinProfile, check_skin
-from persianrug.skin.touch import NOTHING, CodeLook, Found, Touched, TouchFilter
+from persianrug.skin.touch import NOTHING, CodeLook, Found, Touched, TouchFilter, most_noise
 
 if TYPE_CHECKING:
     from persianrug.skin.smooth import SmoothReader
@@ -59,13 +59,13 @@ class SkinDecoder:
     """
 
     def __init__(self, profile: SkinProfile, encoder: SkinEncoder, *, memory: bool = True, depth: int = 1) -> None:
-        self.profile = checks.instance("profile", profile, SkinProfile)
         check_skin(profile, encoder)
-        self.encoder = encoder
+        self.profile, self.encoder = profile, encoder
         self.memory = checks.flag("memory", memory)
         self.blocks = [_Block(profile, encoder, b) for b in range(len(encoder.numbers))]
         sizes = [block.transform.size for block in self.blocks]
         self.assembler = Assembler(encoder.stream, encoder.n_dense, encoder.bits, depth, sizes)
+        self._rest: NDArray[np.float32] = np.asarray(profile.rest, dtype=np.float32)
         self._frame: int | None = None
         # What has come of the last frame, a list a block.
         self._come: list[list[Reading]] = [[] for _ in self.blocks]
@@ -89,13 +89,13 @@ class SkinDecoder:
     def _read(self, readings: list[Reading]) -> list[Estimate]:
         frames: OrderedDict[tuple[int, bool], list[Reading]] = OrderedDict()
         for reading in readings:
-            frames.setdefault((reading.frame, self._is_answer(reading)), []).append(reading)
+            frames.setdefault((reading.frame, self.is_answer(reading)), []).append(reading)
         # Of more rows only those of the last frame help; too much has been built on those before.
         return [
             self.decode(parts) for (frame, answer), parts in frames.items() if not answer or frame == self._frame
         ]
 
-    def _is_answer(self, reading: Reading) -> bool:
+    def is_answer(self, reading: Reading) -> bool:
         """Whether these are more rows of a frame, which are numbered after those of its code."""
         return bool(reading.entries[0] >= self.encoder.n_dense[reading.block])
 
@@ -119,7 +119,7 @@ class SkinDecoder:
             raise ValueError(f"readings are of {len(numbers)} frames; allowed: of one")
         (frame,) = numbers
         passed = 0
-        if all(self._is_answer(reading) for reading in readings):
+        if all(self.is_answer(reading) for reading in readings):
             if frame != self._frame:
                 raise ValueError(f"readings are more rows of frame {frame}; allowed: of {self._frame}, the last")
         else:
@@ -153,7 +153,7 @@ class SkinDecoder:
         if layout.axes == 1:
             # What presses does not pull. Beside shears a taxel on an edge may be pulled.
             np.maximum(x, 0.0, out=x)
-        x += self.profile.rest.astype(np.float32)  # type: ignore[union-attr]
+        x += self._rest
         energy = float(np.square(x).sum())
         doubt = sum(found.doubt for found in parts)
         return Estimate(
@@ -241,7 +241,7 @@ class _Block:
         x = x.reshape(self.filter.shape)
         active = (np.square(x).sum(axis=1) > 4 * variance.sum(axis=1)).astype(np.float32)
         doubt = float(variance.sum())
-        fits = bool(left <= look.noise * (1 + 6 * (2 / look.entries) ** 0.5) + usual)
+        fits = left <= most_noise(look) + usual
         return Found(x, variance, active, doubt, left, fits, 1, NOTHING)
 
     def _look(self, readings: list[Reading]) -> CodeLook:

@@ -77,7 +77,6 @@ def predict(
     ValueError
         If an argument is out of its range.
     """
-    checks.instance("profile", profile, SkinProfile)
     check_skin(profile, encoder)
     checks.flag("memory", memory)
     if not 0 <= checks.finite("packet_loss", packet_loss) < 1:

@@ -249,10 +249,7 @@ class Layout:
         ValueError
             If the name has another ending, or the file cannot be written.
         """
-        if not os.fspath(checks.path("path", path)).lower().endswith(".npz"):
-            raise ValueError(f"path is {checks.shown(os.fspath(path))}; allowed: a name that ends in .npz")
-        with files.whole_file(path) as file:
-            np.savez_compressed(file, **self.arrays())
+        npy.write_arrays(path, self.arrays())
 
     def __repr__(self) -> str:
         kinds = "pressure" if self.axes == 1 else "pressure and two shears"

@@ -188,10 +188,10 @@ class LiveReceiver:
 
     def _felt(self, readings: list[Reading]) -> list[Felt]:
         """Decode what has come, in the order of frames; more rows of the last frame come before newer ones."""
-        answers = [one for one in readings if self._is_answer(one)]
+        answers = [one for one in readings if self.decoder.is_answer(one)]
         frames: OrderedDict[int, list[Reading]] = OrderedDict()
         for reading in readings:
-            if not self._is_answer(reading):
+            if not self.decoder.is_answer(reading):
                 frames.setdefault(reading.frame, []).append(reading)
                 self._come += len(reading.entries)
         felt = []
@@ -204,10 +204,6 @@ class LiveReceiver:
         self.skipped += max(len(waiting) - _MOST_WAITING, 0)
         felt += [self._decoded(parts, False) for parts in waiting[-_MOST_WAITING:]]
         return felt
-
-    def _is_answer(self, reading: Reading) -> bool:
-        """Whether these are more rows of a frame, which are numbered after those of its code."""
-        return bool(reading.entries[0] >= self.decoder.encoder.n_dense[reading.block])
 
     def _decoded(self, parts: list[Reading], again: bool) -> Felt:
         estimate = self.decoder.decode(parts)

@@ -311,8 +311,6 @@ class SkinProfile:
         ValueError
             If the name has another ending, or the file cannot be written.
         """
-        if not os.fspath(checks.path("path", path)).lower().endswith(".npz"):
-            raise ValueError(f"path is {checks.shown(os.fspath(path))}; allowed: a name that ends in .npz")
         told = {"format": _FORMAT, "leave": self.leave, "noise": self.noise, "most": self.most, "rate": self.rate,
                 "frames": self.frames, "codes": self.codes}  # fmt: skip
         parts: dict[str, Any] = self.layout.arrays() | {name: getattr(self, name) for name in _ARRAYS}
@@ -320,8 +318,7 @@ class SkinProfile:
             content = io.BytesIO()
             rows.write(content)
             parts[f"{_SMOOTH_ROWS}{block}"] = np.frombuffer(content.getvalue(), dtype=np.uint8)
-        with files.whole_file(path) as file:
-            np.savez_compressed(file, **parts, profile=np.array(json.dumps(told)))
+        npy.write_arrays(path, parts | {"profile": np.array(json.dumps(told))})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SkinProfile:

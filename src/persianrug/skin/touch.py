@@ -7,7 +7,7 @@ beyond that, tells how far touches have moved at all, before anything is known o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -144,6 +144,10 @@ class Prior:
     mean: NDArray[Any]
     variance: NDArray[Any]
     leave: float
+    # Log odds of touched against off; where the frame before is known, how likely one appears, and its log odds.
+    odds: Floats = field(init=False)
+    appears: Floats = field(init=False)
+    new_odds: Floats = field(init=False)
 
     def __post_init__(self) -> None:
         p = np.clip(self.p.astype(np.float64), 0.0, 1 - 1e-6)
@@ -153,7 +157,7 @@ class Prior:
             appears = np.minimum(0.5, np.where(p > 0, 10 * self.leave * p + 1e-5, 0.0))
             new = np.log(appears / (1 - appears))
         for name, value in (("odds", odds), ("appears", appears), ("new_odds", new)):
-            object.__setattr__(self, f"_{name}", value.astype(np.float32))
+            object.__setattr__(self, name, value.astype(np.float32))
         for name, value in (("p", self.p), ("mean", self.mean), ("variance", self.variance)):
             object.__setattr__(self, name, np.ascontiguousarray(value, dtype=np.float32))
 
@@ -264,7 +268,7 @@ class TouchFilter:
         """What a code says, given what was touched so many frames before; with None, given what is usual."""
         prior = self.prior
         if before is None:
-            log_odds = prior._odds  # type: ignore[attr-defined]
+            log_odds = prior.odds
             places, weights = np.empty(0, np.int64), np.empty(0, np.float32)
             mean = np.empty((0, self.shape[1]), np.float32)
             spread, steps, x = mean, mean, prior.p[:, None] * prior.mean
@@ -272,9 +276,9 @@ class TouchFilter:
             places, mean, spread = before.places, before.mean, before.variance
             p = np.minimum(before.p * (1 - prior.leave) ** frames, 0.999)
             stay = (1 - _ANEW) * p
-            new = _ANEW * p + (1 - p) * np.minimum(prior._appears[places] * frames, 0.5)  # type: ignore[attr-defined]
+            new = _ANEW * p + (1 - p) * np.minimum(prior.appears[places] * frames, 0.5)
             off = np.maximum(1 - stay - new, 1e-6)
-            log_odds = prior._new_odds.copy()  # type: ignore[attr-defined]
+            log_odds = prior.new_odds.copy()
             log_odds[places] = np.log(new / off)
             weights = np.log(stay / off)
             steps = frames * _steps(mean)
@@ -332,7 +336,7 @@ class TouchFilter:
         known = np.maximum(on_variance[places], np.float32(look.repeated / ratio))
         touched = Touched(places, active[places], on_mean[places], known)
         left = look.unexplained(estimate.ravel())
-        fits = left <= noise * (1 + _ERRORS * (2 / look.entries) ** 0.5) + _UNEXPLAINED * look.energy
+        fits = left <= most_noise(look) + _UNEXPLAINED * look.energy
         # As many numbers as there are entries explain anything; of one that is found anew the doubt is the look's.
         fits = fits and doubt <= _CROWDED * look.entries * level
         # Copies, as the next frame is read in the same memory.
@@ -341,6 +345,11 @@ class TouchFilter:
     def _outputs(self, room: list[Floats]) -> tuple[Any, ...]:
         """What the compiled posterior writes to."""
         return (*room, *self._pass)
+
+
+def most_noise(look: Look) -> float:
+    """What noise alone leaves of a code, at most."""
+    return look.noise * (1 + _ERRORS * (2 / look.entries) ** 0.5)
 
 
 def _steps(mean: Floats) -> Floats:
