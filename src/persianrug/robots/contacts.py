@@ -100,6 +100,12 @@ class ContactForces:
             self._patch_of_geom[geoms] = index
         self._body = np.array([model.body(patch.body).id for patch in patches])
 
+    @staticmethod
+    def none() -> Touches:
+        """No contact at all."""
+        vectors = np.zeros((0, 3))
+        return Touches(np.zeros(0, dtype=np.int64), vectors, vectors, vectors, np.zeros(0))
+
     def touches(self, data: mujoco.MjData) -> Touches:
         """All contacts that press, as of the last step."""
         contact = data.contact

@@ -176,15 +176,16 @@ class Flaws:
         gains = 1 + checks.not_negative("gain", gain) * self._random.standard_normal(n_taxels)
         gains[self._random.permutation(n_taxels)[: round(dead * n_taxels)]] = 0.0
         self.gains = np.maximum(gains, 0.0)
+        self._column = self.gains[:, None]
+        self._noise = np.where(self._column > 0, self.noise, 0.0).astype(np.float32)
 
     def without_noise(self, frame: NDArray[np.float64]) -> NDArray[np.float64]:
         """What taxels would read, were there no noise."""
-        return frame * self.gains[:, None]
+        return frame * self._column
 
     def apply(self, frame: NDArray[np.float64]) -> NDArray[np.float32]:
         """What taxels read of a frame (n_taxels, axes); noise is drawn anew each time."""
-        noise = self._random.standard_normal(frame.shape, dtype=np.float32)
-        noise *= np.float32(self.noise)
-        noise[self.gains == 0] = 0
-        noise += self.without_noise(frame).astype(np.float32)
-        return noise
+        read = self._random.standard_normal(frame.shape, dtype=np.float32)
+        read *= self._noise
+        read += self.without_noise(frame)
+        return read
