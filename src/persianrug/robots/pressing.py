@@ -20,6 +20,8 @@ _RADIUS = 0.02
 # Taxels face a contact whose normals are turned from it by less than acos of this; and lie no farther than so many
 # metres from its plane, or than it is wide.
 _FACING, _DEEP = 0.2, 0.015
+# So many numbers of noise are drawn once, and each frame takes some that follow each other, from anywhere on.
+_POOL = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -176,16 +178,15 @@ class Flaws:
         gains = 1 + checks.not_negative("gain", gain) * self._random.standard_normal(n_taxels)
         gains[self._random.permutation(n_taxels)[: round(dead * n_taxels)]] = 0.0
         self.gains = np.maximum(gains, 0.0)
-        self._column = self.gains[:, None]
-        self._noise = np.where(self._column > 0, self.noise, 0.0).astype(np.float32)
-
-    def without_noise(self, frame: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What taxels would read, were there no noise."""
-        return frame * self._column
+        self._alive = (self.gains > 0).astype(np.float32)[:, None]
+        self._noise = np.float32(self.noise) * self._random.standard_normal(_POOL, dtype=np.float32)
 
     def apply(self, frame: NDArray[np.float64]) -> NDArray[np.float32]:
-        """What taxels read of a frame (n_taxels, axes); noise is drawn anew each time."""
-        read = self._random.standard_normal(frame.shape, dtype=np.float32)
-        read *= self._noise
-        read += self.without_noise(frame)
+        """What taxels read of a frame (n_taxels, axes); noise is another each time."""
+        start = int(self._random.integers(_POOL))
+        read = self._noise.take(np.arange(start, start + frame.size), mode="wrap").reshape(frame.shape)
+        read *= self._alive
+        pressed = np.flatnonzero(frame != 0)
+        taxel = pressed // frame.shape[1]
+        read.ravel()[pressed] += frame.ravel()[pressed] * self.gains[taxel]
         return read

@@ -106,6 +106,8 @@ class SkinContacts:
         self._tracker = ContactTracker(self.layout, silence=silence, blocks=self._blocks)
         self._warm()
         self._due: float | None = None
+        # When a frame was last decoded.
+        self._taken = -np.inf
         # Of frames on the bus: when they were felt, and the net forces then, true ones and as taxels read them.
         self._sent: OrderedDict[int, tuple[float, Floats, Floats, Floats]] = OrderedDict()
         self._counts = {"sent": 0, "decoded": 0, "codes": 0, "explained": 0, "bytes": 0, "touching": 0}
@@ -141,8 +143,8 @@ class SkinContacts:
         estimates += self._decoder.flush()
         for estimate in estimates:
             self._take(estimate, now)
-        if not estimates:
-            self._reading = replace(self._reading, valid=self._valid(self._tracker.update(None, now)))
+        if not estimates and now >= self._taken + 1 / self.rate - _ROUNDING:
+            self._reading = replace(self._reading, valid=self._tracker.measure(None, now)["valid"])
         return self._reading
 
     def _send(self, pressed: Floats, now: float) -> None:
@@ -154,39 +156,34 @@ class SkinContacts:
                 self._bus.send(now, packet)
                 self._counts["bytes"] += len(packet)
         self._counts["sent"] += 1
-        read = self._net(self._flaws.without_noise(pressed))
+        read = self._net(pressed)
         self._sent[number] = (now, self.true.pressing, self.true.force, read)
         if len(self._sent) > _KEPT:
             self._sent.popitem(last=False)
 
-    def _net(self, frame: Floats) -> Floats:
-        """The net forces (P, 3) of a frame (n_taxels, 3)."""
+    def _net(self, pressed: Floats) -> Floats:
+        """The net forces (P, 3) that taxels read of a frame, less their noise."""
         force = np.zeros((len(self.patches), 3))
-        touched = np.flatnonzero(frame.any(axis=1))
-        np.add.at(force, self.layout.patch[touched],
-                  np.einsum("ta,tax->tx", frame[touched], self.layout.directions[touched]))  # fmt: skip
+        number = np.flatnonzero(pressed != 0)
+        taxel, axis = np.divmod(number, 3)
+        read = pressed.ravel()[number] * self._flaws.gains[taxel]
+        np.add.at(force, self.layout.patch[taxel], read[:, None] * self.layout.directions[taxel, axis])
         return force
 
     def _take(self, estimate: Estimate, now: float) -> None:
         """Make a reading of a frame that was decoded."""
         felt, pressing, force, read = self._sent.pop(estimate.frame)
-        contacts = self._tracker.update(estimate, now)
-        self.estimate = estimate
-        found = {name: np.array([getattr(one, name) for one in contacts]) for name in _READ}
-        self._reading = ContactReading(self.patches, felt, **found, valid=self._valid(contacts))
+        contacts = self._tracker.measure(estimate, now)
+        self.estimate, self._taken = estimate, now
+        self._reading = ContactReading(self.patches, felt, **{name: contacts[name] for name in _READ})
         counts = self._counts
         counts["decoded"] += 1
         counts["codes"] += len(estimate.explained)
         counts["explained"] += int((estimate.explained & estimate.heard).sum())
         touching = pressing > _TOUCHES
         counts["touching"] += int(touching.sum())
-        stderr = np.array([one.force_stderr for one in contacts])
-        gaps = (stderr, found["force"] - read, found["force"] - force)
+        gaps = contacts["force_stderr"], contacts["force"] - read, contacts["force"] - force
         self._squares += [float(np.square(gap[touching]).sum()) for gap in gaps]
-
-    @staticmethod
-    def _valid(contacts: Sequence[Any]) -> NDArray[np.bool_]:
-        return np.array([one.valid for one in contacts])
 
     def statistics(self) -> dict[str, Any]:
         """How the stream did so far.
@@ -222,7 +219,7 @@ class SkinContacts:
         }
 
 
-_READ = ("pressing", "force", "centre", "area")
+_READ = ("pressing", "force", "centre", "area", "valid")
 
 
 def _nothing(patches: tuple[str, ...], time: float = -np.inf) -> ContactReading:
