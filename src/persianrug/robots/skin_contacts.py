@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from persianrug._support import checks
 from persianrug.robots.contacts import ContactReading, ContactSensor, TrueContacts
-from persianrug.robots.pressing import SOFT, STIFF, Flaws, Pressing
+from persianrug.robots.flaws import Flaws, Mending
+from persianrug.robots.pressing import SOFT, STIFF, Pressing
 from persianrug.robots.priors import prior_of
 from persianrug.robots.taxels import Patch, taxel_layout
 from persianrug.skin import ContactTracker, Estimate, Layout, SimulatedBus, SkinDecoder, packets_of
@@ -36,7 +37,7 @@ _TOUCHES = 1.0
 class SkinContacts:
     """A sensor that feels through a skin: what it says is late by the bus, and as exact as what is decoded.
 
-    At its rate it reads its taxels, which are noisy, and some dead; encodes them, one code for each group of
+    At its rate it reads its taxels, which are noisy, and some dead, which it fills in from their neighbours; encodes them, one code for each group of
     patches; sends the codes in packets over a bus; and decodes what arrives, which is its reading until the next.
     A patch whose codes do not come, or are not explained by what is decoded, is not valid.
 
@@ -68,7 +69,8 @@ class SkinContacts:
     estimate : Estimate or None
         The last frame that was decoded.
     frame : float32 array (n_taxels, 3)
-        What taxels read last, with their flaws.
+        What taxels read last, with their flaws, as it was encoded.
+    bus : SimulatedBus
 
     Raises
     ------
@@ -90,6 +92,9 @@ class SkinContacts:
         seed: int = 0,
     ) -> None:
         checks.one_of("skin", skin, SKINS)
+        names = tuple(patch.name for patch in patches)
+        for name in (name for code in codes for name in code):
+            checks.one_of("codes", name, names)
         self.ratio, self.rate = checks.probability("ratio", ratio), checks.positive("rate", rate)
         seed = checks.seed(seed)
         self.layout: Layout = taxel_layout(model, patches)
@@ -97,10 +102,11 @@ class SkinContacts:
         self._contacts = TrueContacts(model, patches)
         self._pressing = Pressing(self.layout, patches, SKINS[skin])
         self._flaws = Flaws(self.layout.n_taxels, seed=seed)
+        self._mending = Mending(self.layout, self._flaws.gains == 0)
         self.profile = prior_of(self.layout, SKINS[skin], codes, noise=self._flaws.noise)
         self._encoder = self.profile.encoder(1 / self.ratio)
         self._decoder = SkinDecoder(self.profile, self.profile.encoder(1 / self.ratio))
-        self._bus = SimulatedBus(packet_loss, delay=delay, seed=seed)
+        self.bus = SimulatedBus(packet_loss, delay=delay, seed=seed)
         silence = max(_SILENCE, _SILENT_FRAMES / self.rate)
         self._blocks = self.profile.block_of_patch()
         self._tracker = ContactTracker(self.layout, silence=silence, blocks=self._blocks)
@@ -137,7 +143,7 @@ class SkinContacts:
             step = 1 / self.rate
             self._due = now + step if self._due is None or self._due + step < now else self._due + step
         estimates = []
-        for packet in self._bus.receive(now + _ROUNDING):
+        for packet in self.bus.receive(now + _ROUNDING):
             estimates += self._decoder.step(packet)
         # All packets of a frame arrive together: what is not there is lost.
         estimates += self._decoder.flush()
@@ -150,24 +156,26 @@ class SkinContacts:
     def _send(self, pressed: Floats, now: float) -> None:
         """Read taxels, and put the codes of what they read on the bus."""
         self.frame = self._flaws.apply(pressed)
+        self._mending.mend(self.frame)
         number = self._encoder.frame
         for code in self._encoder.encode(self.frame):
             for packet in packets_of(code, self._encoder.stream, _PACKETS):
-                self._bus.send(now, packet)
+                self.bus.send(now, packet)
                 self._counts["bytes"] += len(packet)
         self._counts["sent"] += 1
-        read = self._net(pressed)
-        self._sent[number] = (now, self.true.pressing, self.true.force, read)
+        self._sent[number] = (now, self.true.pressing, self.true.force, self._net(pressed))
         if len(self._sent) > _KEPT:
             self._sent.popitem(last=False)
 
     def _net(self, pressed: Floats) -> Floats:
         """The net forces (P, 3) that taxels read of a frame, less their noise."""
         force = np.zeros((len(self.patches), 3))
-        number = np.flatnonzero(pressed != 0)
+        read = self._flaws.without_noise(pressed)
+        self._mending.mend(read)
+        number = np.flatnonzero(read != 0)
         taxel, axis = np.divmod(number, 3)
-        read = pressed.ravel()[number] * self._flaws.gains[taxel]
-        np.add.at(force, self.layout.patch[taxel], read[:, None] * self.layout.directions[taxel, axis])
+        part = read.ravel()[number, None] * self.layout.directions[taxel, axis]
+        np.add.at(force, self.layout.patch[taxel], part)
         return force
 
     def _take(self, estimate: Estimate, now: float) -> None:
@@ -180,7 +188,7 @@ class SkinContacts:
         counts["decoded"] += 1
         counts["codes"] += len(estimate.explained)
         counts["explained"] += int((estimate.explained & estimate.heard).sum())
-        touching = pressing > _TOUCHES
+        touching = (pressing > _TOUCHES) & contacts["valid"]
         counts["touching"] += int(touching.sum())
         gaps = contacts["force_stderr"], contacts["force"] - read, contacts["force"] - force
         self._squares += [float(np.square(gap[touching]).sum()) for gap in gaps]
@@ -200,9 +208,9 @@ class SkinContacts:
         packets_lost : float
             The share of packets that did not arrive.
         force_error_predicted, force_error_measured, force_error_of_truth : float
-            Root mean squares, over frames and patches that touch, of the error of a patch's net force, in newtons:
+            Root mean squares, over frames and patches that touch and are valid, of the error of a patch's net force, in newtons:
             as the decoder expects it; as it is against what taxels read, less their noise; as it is against the
-            contacts of the same instant, so with gains that differ and dead taxels too.
+            contacts of the same instant, so with what gains that differ and dead taxels do too.
         """
         counts = self._counts
         seconds = counts["sent"] / self.rate
@@ -212,7 +220,7 @@ class SkinContacts:
             "bytes_per_second": counts["bytes"] / seconds if seconds else 0.0,
             "frames": counts["decoded"],
             "explained": counts["explained"] / counts["codes"] if counts["codes"] else 0.0,
-            "packets_lost": self._bus.lost / self._bus.sent if self._bus.sent else 0.0,
+            "packets_lost": self.bus.lost / self.bus.sent if self.bus.sent else 0.0,
             "force_error_predicted": float(error[0]),
             "force_error_measured": float(error[1]),
             "force_error_of_truth": float(error[2]),
