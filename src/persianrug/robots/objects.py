@@ -48,7 +48,8 @@ def add_floor(spec: mujoco.MjSpec, friction: float) -> None:
     """
     friction = _friction(friction)
     spec.add_texture(name="floor", type=mujoco.mjtTexture.mjTEXTURE_2D,
-                     builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER, rgb1=[0.80, 0.81, 0.82], rgb2=[0.72, 0.74, 0.76], width=256, height=256)  # fmt: skip
+                     builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER, rgb1=[0.80, 0.81, 0.82],
+                     rgb2=[0.72, 0.74, 0.76], width=256, height=256)  # fmt: skip
     spec.add_texture(name="sky", type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
                      builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
                      rgb1=[0.93, 0.95, 0.97], rgb2=[0.62, 0.70, 0.79], width=256, height=1536)  # fmt: skip
