@@ -169,7 +169,7 @@ def _draw_palm(hand: Any) -> None:
     hand.add_geom(type=_ELLIPSOID, size=[0.024, 0.05, 0.055], pos=[0.07, 0, 0], rgba=_SKIN, **_SEEN)
     _draw_rod(hand, [0.075, 0, 0], [0.15, 0, -0.01], 0.029, _SKIN)
     _draw_rod(hand, [0.16, 0, -0.012], [0.175, 0, -0.014], 0.036, _CUFF)
-    _draw_rod(hand, [0.19, 0, -0.016], [0.50, 0, -0.07], 0.044, _SLEEVE)
+    _draw_rod(hand, [0.19, 0, -0.016], [0.62, 0, -0.09], 0.044, _SLEEVE)
 
 
 def _draw_finger(finger: Any, side: float) -> None:
