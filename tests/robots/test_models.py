@@ -40,11 +40,13 @@ def test_good(tmp_path):
         ({"before": '<body><joint name="a"/><geom size="0.1"/></body>'}, "first joint is not free"),
         ({"motors": ""}, "without actuators"),
         ({"motors": '<motor joint="none"/>'}, "no model"),
-        ({"inertia": '<inertial pos="0 0 0" mass="nan" diaginertia="1 1 1"/>'}, "n"),
+        ({"inertia": '<inertial pos="0 0 0" mass="nan" diaginertia="1 1 1"/>'}, "no model|no numbers"),
         ({"before": "<body>"}, "no model"),
     ],
 )
-def test_refused(tmp_path, changes, said):
+def test_refused(tmp_path, monkeypatch, changes, said):
+    # MuJoCo leaves its warnings in a file where it runs.
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=said) as error:
         read_model(write(tmp_path, **changes))
     assert "\n" not in str(error.value)

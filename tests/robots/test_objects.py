@@ -132,6 +132,6 @@ def test_written(model):
     """As MJCF and read again, a scene is the same."""
     again = mujoco.MjModel.from_xml_string(furnished().to_xml())
     assert again.nu == model.nu
-    assert again.geom_size == pytest.approx(model.geom_size)
+    assert again.geom_size == pytest.approx(model.geom_size, abs=1e-6)
     assert again.actuator_forcerange == pytest.approx(model.actuator_forcerange)
     assert again.jnt_range == pytest.approx(model.jnt_range, abs=1e-6)
