@@ -11,7 +11,9 @@ from persianrug.skin import Estimate, Layout, RecordedCode
 SCENE = """
 <mujoco model="toy">
   <option timestep="0.002"/>
-  <asset><texture type="skybox" builtin="gradient" rgb1="0.9 0.9 0.9" rgb2="0.6 0.7 0.8" width="32" height="64"/></asset>
+  <asset>
+    <texture type="skybox" builtin="gradient" rgb1="0.9 0.9 0.9" rgb2="0.6 0.7 0.8" width="32" height="64"/>
+  </asset>
   <worldbody>
     <light pos="0 0 3"/>
     <geom name="floor" type="plane" size="5 5 0.1" rgba="0.6 0.6 0.6 1"/>
@@ -35,11 +37,14 @@ def make_layout():
     """A sole below the box, and a palm at the end of the paddle."""
     sole, palm = Layout.plane(8, 8, 0.04, axes=3), Layout.plane(4, 4, 0.012, axes=3)
     turn = np.diag([1.0, -1.0, -1.0])
-    position = np.concatenate([(sole.position - [0.14, 0.14, 0]) @ turn - [0, 0, 0.1], palm.position + [0.2, 0, 0.07]])
+    below, above = (sole.position - [0.14, 0.14, 0]) @ turn, palm.position
+    position = np.concatenate([below - [0, 0, 0.1], np.add(above, [0.2, 0, 0.07])])
     normal = np.concatenate([sole.normal @ turn, palm.normal])
     tangents = np.concatenate([sole.tangents @ turn, palm.tangents])
     patch = np.repeat([0, 1], [sole.n_taxels, palm.n_taxels])
-    return Layout(position, normal, np.concatenate([sole.area, palm.area]), patch, PATCHES, ("base", "paddle"), tangents)
+    return Layout(
+        position, normal, np.concatenate([sole.area, palm.area]), patch, PATCHES, ("base", "paddle"), tangents
+    )
 
 
 class Sensor:
@@ -58,8 +63,10 @@ class Sensor:
         force = np.array([[0.0, 0.0, load], [0.0, 0.0, -palm]])
         centre = np.array([[0.0, 0.0, -0.1], [0.22, 0.0, 0.07]])
         centre[pressing == 0] = np.nan
-        self.truth = SimpleNamespace(patches=PATCHES, time=data.time, pressing=pressing, force=force, centre=centre,
-                                     area=pressing, valid=np.ones(2, bool))  # fmt: skip
+        self.truth = SimpleNamespace(
+            patches=PATCHES, time=data.time, pressing=pressing, force=force, centre=centre, area=pressing,
+            valid=np.ones(2, bool),
+        )  # fmt: skip
         if self.layout is None:
             return self.truth
         if round(data.time / 0.002) % 5 == 0:
@@ -74,13 +81,16 @@ class Sensor:
         decoded = np.where(true != 0, true + self.rng.normal(0, 0.02, true.shape), 0.001).astype(np.float32)
         known = Estimate.certain(self.frames, decoded, 2)
         self.frames += 1
-        code = [RecordedCode(block, self.rng.integers(-99, 99, 4 + block).astype(np.int32), 3, 12) for block in range(2)]
+        code = [
+            RecordedCode(block, self.rng.integers(-99, 99, 4 + block).astype(np.int32), 3, 12)
+            for block in range(2)
+        ]
         return SimpleNamespace(time=time, true=true, estimate=known, code=code)
 
     def statistics(self):
         return {
-            "ratio": 0.0625, "frames": self.frames, "explained": 1.0, "packets_lost": 0.05, "bytes_per_second": 1e5,
-            "force_error_predicted": 0.02, "force_error_measured": 0.05,
+            "ratio": 0.0625, "frames": self.frames, "explained": 1.0, "packets_lost": 0.05,
+            "bytes_per_second": 1e5, "force_error_predicted": 0.02, "force_error_measured": 0.05,
         }  # fmt: skip
 
 
