@@ -217,6 +217,10 @@ class Log:
         if len(body.parts) > len(self.parts):
             self.parts = [LogPart(name, done, at) for name, (done, at) in body.parts.items()]
 
+    def finish(self, parts: Sequence[tuple[str, bool, float | None]]) -> None:
+        """Keep how all parts of the story ended, with their names, whether they were done, and when."""
+        self.parts = [LogPart(*part) for part in parts]
+
     def when(self, time: float) -> int:
         """The tick at a time in seconds, or the last one before it."""
         return max(0, int(np.searchsorted(self["time"], time + 1e-9, side="right")) - 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+from collections.abc import Callable
 from importlib.metadata import version
 from importlib.resources import files as resources
 from pathlib import Path
@@ -44,8 +45,8 @@ def write_page(
     Parameters
     ----------
     log : Log
-        Its `meta` may hold `title`, `scenario`, `seed`, `options`, `outcome` (`succeeded`, `reason`, `seconds`, `skin`,
-        `timing` and `drawn`) and `pull_threshold`.
+        Its `meta` may hold `title`, `scenario`, `seed`, `options`, `pull_threshold`, and an `outcome` of
+        `succeeded`, `reason`, `skin`, `timing` and `drawn`.
     path : str or path
     film : path, optional
         Of an .mp4 file.
@@ -134,7 +135,7 @@ def _statistics(skin: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _timing(timing: dict[str, Any]) -> list[tuple[str, str]]:
-    said = {
+    said: dict[str, tuple[str, Callable[[float], str]]] = {
         "wall": ("computed in", lambda value: f"{value:.1f} s"),
         "real_time": ("simulated seconds in one of computing", lambda value: f"{value:.2f}"),
         "control_p99": ("control of a tick, 99% of them within", lambda value: f"{1e3 * value:.2f} ms"),

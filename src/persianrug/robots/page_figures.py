@@ -64,7 +64,7 @@ def timeline(log: Log) -> Figure:
         axes.text(part.at, row, told, va="center", fontsize=9)
         begun = max(begun, part.at)
     axes.set(yticks=range(len(names)), yticklabels=names, xlabel="simulated time (s)", xlim=(0, 1.12 * end))
-    axes.invert_yaxis()
+    axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(axis="x", alpha=0.3)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
@@ -73,7 +73,14 @@ def timeline(log: Log) -> Figure:
 
 def foot_forces(log: Log) -> Figure:
     """What presses on each foot, true and felt."""
-    return _pressing(log, log.worn.feet, "N")
+    names = tuple(dict.fromkeys(log.worn.feet))
+    figure = blank(0.7 + 1.15 * len(names))
+    panels = figure.subplots(len(names), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for axes, name in zip(panels, names, strict=True):
+        _draw_patch(axes, log, name)
+    panels[0].legend(loc="upper right", fontsize=8, ncols=3)
+    panels[-1].set_xlabel("simulated time (s)")
+    return figure
 
 
 def hand_forces(log: Log) -> Figure:
@@ -127,17 +134,6 @@ def touched_skin(log: Log, time: float) -> tuple[Figure, float] | None:
     return skin(layout, frames.true(place), frames.decoded(place), patches=shown), frames.time[place]
 
 
-def _pressing(log: Log, names: tuple[str, ...], unit: str) -> Figure:
-    names = tuple(dict.fromkeys(names))
-    figure = blank(0.7 + 1.15 * max(1, len(names)))
-    panels = figure.subplots(max(1, len(names)), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
-    for axes, name in zip(panels, names, strict=False):
-        _draw_patch(axes, log, name)
-    panels[0].legend(loc="upper right", fontsize=8, ncols=3)
-    panels[-1].set_xlabel("simulated time (s)")
-    return figure
-
-
 def _draw_patch(axes: Axes, log: Log, name: str) -> None:
     """What presses on a patch over the whole run; where what is felt is not believed the ground is red."""
     k = log.worn.patches.index(name)
@@ -182,7 +178,7 @@ def _let_go(panels: Any, log: Log) -> None:
 
 
 def _means(log: Log, values: Any) -> tuple[Floats, Floats]:
-    """Means over short times, and the middles of these: a line of ten thousand ticks is drawn with fewer points."""
+    """The middles of short times, and the means over these: lines need fewer points than there are ticks."""
     time = log["time"]
     bins = ((time - time[0]) / _BIN).astype(np.int64)
     _, starts, counts = np.unique(bins, return_index=True, return_counts=True)

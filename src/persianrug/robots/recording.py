@@ -99,8 +99,8 @@ def _ticks(log: Log) -> list[int]:
 
 
 def _story(log: Log) -> list[tuple[float, str]]:
-    told = [(time, {"event": text}) for time, text in log.events]
-    told += [(one.at, {"part": one.name, "done": one.done}) for one in log.parts if one.at is not None]  # type: ignore[misc]
+    told: list[tuple[float, dict[str, Any]]] = [(time, {"event": text}) for time, text in log.events]
+    told += [(part.at, {"part": part.name, "done": part.done}) for part in log.parts if part.at is not None]
     return [(time, json.dumps(one)) for time, one in sorted(told, key=lambda pair: pair[0])]
 
 
