@@ -37,7 +37,7 @@ def path(log, tmp_path_factory):
 
 def test_joints_and_bodies_are_those_of_the_world(log, path):
     found = decoded(path)
-    assert len(found["/joint_states"]) == len(found["/tf"]) == pytest.approx(51, abs=1)
+    assert len(found["/joint_states"]) == len(found["/tf"]) == 50
     model = mujoco.MjModel.from_xml_string(SCENE)
     data = mujoco.MjData(model)
     time, joints = found["/joint_states"][30]

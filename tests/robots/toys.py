@@ -1,10 +1,12 @@
 """A robot that is a box with a paddle: it is dropped on a floor, and that is its story."""
 
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import mujoco
 import numpy as np
 
+from persianrug._support import checks
 from persianrug.robots.log import Log
 from persianrug.skin import Estimate, Layout, RecordedCode
 
@@ -88,6 +90,8 @@ class Sensor:
         return SimpleNamespace(time=time, true=true, estimate=known, code=code)
 
     def statistics(self):
+        if self.layout is None:
+            return {}
         return {
             "ratio": 0.0625, "frames": self.frames, "explained": 1.0, "packets_lost": 0.05,
             "bytes_per_second": 1e5, "force_error_predicted": 0.02, "force_error_measured": 0.05,
@@ -102,17 +106,37 @@ SPEC = SimpleNamespace(
 )  # fmt: skip
 
 
+def make(seed, touch, *, bar=None, force=1.0):
+    """A scenario as those of robots that ship are made."""
+    if bar is not None and not 0 < bar <= 0.2:
+        raise ValueError(f"bar is {bar:g}; allowed: metres, up to 0.2")
+    return make_scenario(checks.seed(seed), touch.skin, bar=bar, force=force)
+
+
+ROBOTS = {
+    "spot": SimpleNamespace(
+        spec=SPEC, facts=(), trials={
+            "drop": SimpleNamespace(what="is dropped", make=make, options={"bar": None, "force": 1.0}),
+            "lie": SimpleNamespace(what="lies there", make=make, options={}),
+        },
+    )
+}  # fmt: skip
+
+
 def make_scenario(seed=0, skin="stiff", **options):
     return SimpleNamespace(
         name="drop", spec=SPEC, seed=seed, model=mujoco.MjModel.from_xml_string(SCENE), xml=SCENE,
         sensor=Sensor(skin != "truth", seed), controller=SimpleNamespace(
             plan=SimpleNamespace(stance=np.ones(1, bool)), grip=SimpleNamespace(target=-0.2)
-        ), parts=("fall", "rest"), options=options,
+        ), parts=("fall", "let go"), options=options,
     )  # fmt: skip
 
 
 class Runner:
     """As the real one: its log is given every tick, and ends with the world."""
+
+    # Seconds of its story, and what happens at some time instead.
+    seconds, happens = 1.0, None
 
     def __init__(self, scenario, log=None):
         self.scenario, self.log = scenario, log
@@ -127,17 +151,46 @@ class Runner:
         if self.reading.pressing[0] > 0 and "fall" not in body.parts:
             body.parts["fall"] = (True, data.time)
             body.events.append((data.time, "feels the floor"))
-        if data.time > 0.9 and "rest" not in body.parts:
-            body.parts["rest"] = (True, data.time)
+        if data.time > 0.902 and "let go" not in body.parts:
+            body.parts["let go"] = (True, data.time)
             body.events.append((data.time, "feels a pull of 6.1 N"))
-        self.log.append(self)
+        if self.log is not None:
+            self.log.append(self)
         mujoco.mj_step(self.scenario.model, data, STEPS)
+
+    def run(self, on_part=None, on_event=None):
+        told, reason = set(), ""
+        while self.data.time < self.seconds and not reason:
+            self.tick()
+            if self.happens is not None and self.data.time > 0.402:
+                reason = self.happens()
+            for name, (done, at) in self.body.parts.items():
+                if on_part is not None and name not in told:
+                    on_part(Part(name, done, at))
+                told.add(name)
+        if on_event is not None:
+            for event in self.body.events:
+                on_event(*event)
+        parts = [Part(name, *self.body.parts.get(name, (False, None))) for name in self.scenario.parts]
+        reached = all(part.done for part in parts)
+        timing = {"wall": 0.5, "real_time": 2.0, "control_p99": 0.001, "steps_per_second": 12000.0}
+        reason = reason or ("" if reached else "too short")
+        return SimpleNamespace(
+            succeeded=reached, seconds=self.data.time, parts=parts, reason=reason,
+            skin=self.scenario.sensor.statistics(), timing=timing, drawn={"mass": np.float64(1.1)},
+        )  # fmt: skip
+
+
+class Part(NamedTuple):
+    name: str
+    done: bool
+    at: float | None
 
 
 def make_log(seconds=1.0, skin="stiff", seed=0):
     """The log of a run of so many seconds."""
     scenario = make_scenario(seed, skin)
-    log = Log.of(scenario, {"pull_threshold": 6.0})
+    log = Log.of(scenario, {"pull_threshold": 6.0, "options": {"skin": skin}})
     runner = Runner(scenario, log)
     while runner.data.time < seconds:
         runner.tick()

@@ -148,11 +148,12 @@ def _run(
     robot = _robot(name)
     which, asked = _asked(robot, scenario, bar, given)
 
+    from persianrug._support import checks
     from persianrug.robots.runs import RunFolder, run_into
     from persianrug.robots.touching import Touch
 
     touch = Touch(skin=skin, ratio=ratio, packet_loss=packet_loss)
-    made = robot.trials[which].make(seed, touch, **asked)
+    made = robot.trials[which].make(checks.seed(seed), touch, **asked)
     folder = RunFolder(out)
     console = make_console()
 
@@ -330,7 +331,7 @@ def list_robots(as_json: options.Json = False) -> None:
 
     Example: persianrug robot list
     """
-    found = []
+    found: list[dict[str, Any]] = []
     for name in options.ROBOTS:
         robot = _robot(name)
         trials = {key: {"what": one.what, "options": dict(one.options)} for key, one in robot.trials.items()}
@@ -340,10 +341,10 @@ def list_robots(as_json: options.Json = False) -> None:
         return
     console = make_console()
     table = Table("robot", "scenario", "what it does", "options", box=SIMPLE_HEAD)
-    for robot in found:
-        for key, one in robot["scenarios"].items():
-            told = ", ".join(f"{option}={_default(value)}" for option, value in one["options"].items())
-            table.add_row(robot["robot"], key, escape(one["what"]), escape(told))
+    for told in found:
+        for key, one in told["scenarios"].items():
+            given = ", ".join(f"{option}={_default(value)}" for option, value in one["options"].items())
+            table.add_row(told["robot"], key, escape(one["what"]), escape(given))
     console.print(table)
 
 

@@ -118,7 +118,6 @@ class Trials:
                                      "one of `robot bench`") from None  # fmt: skip
                 self.done[asked.key] = found
                 whole = file.tell()
-
         if whole < self.path.stat().st_size:
             os.truncate(self.path, whole)
 
@@ -132,7 +131,14 @@ class Trials:
         self.done[Asked(**{name: found[name] for name in Asked.__dataclass_fields__}).key] = found
 
 
-def bench(wanted: Sequence[Asked], trials: Trials, *, jobs: int, progress: Progress) -> list[dict[str, Any]]:
+def bench(
+    wanted: Sequence[Asked],
+    trials: Trials,
+    *,
+    jobs: int,
+    progress: Progress,
+    perform: Callable[[Asked], dict[str, Any]] = perform,
+) -> list[dict[str, Any]]:
     """Run those trials that are not done yet, and give all that are wanted, in their order.
 
     Parameters
@@ -145,6 +151,8 @@ def bench(wanted: Sequence[Asked], trials: Trials, *, jobs: int, progress: Progr
     progress : function
         Called after each trial with those that are done, all, and the seconds that the others will take: of those
         that were done before with None.
+    perform : function
+        Runs a trial.
 
     Raises
     ------
@@ -157,7 +165,7 @@ def bench(wanted: Sequence[Asked], trials: Trials, *, jobs: int, progress: Progr
     begun = time.monotonic()
     interrupts = Interrupts()
     with interrupts.noted():
-        for count, found in enumerate(_performed(left, min(jobs, len(left)), interrupts), 1):
+        for count, found in enumerate(_performed(perform, left, min(jobs, len(left)), interrupts), 1):
             trials.add(found)
             # As fast as those before, whose processes are warm by then.
             pace = (time.monotonic() - begun) / count if count > jobs else found["took"] / min(jobs, len(left))
@@ -166,7 +174,9 @@ def bench(wanted: Sequence[Asked], trials: Trials, *, jobs: int, progress: Progr
     return [trials.done[asked.key] for asked in wanted]
 
 
-def _performed(left: Sequence[Asked], jobs: int, interrupts: Interrupts) -> Iterable[dict[str, Any]]:
+def _performed(
+    perform: Callable[[Asked], dict[str, Any]], left: Sequence[Asked], jobs: int, interrupts: Interrupts
+) -> Iterable[dict[str, Any]]:
     """Trials as they end."""
     if jobs <= 1:
         for asked in left:

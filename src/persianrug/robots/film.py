@@ -152,7 +152,7 @@ def _ticks(log: Log, rate: float) -> list[int]:
     if not len(log):
         raise ValueError("the log is empty; allowed: one tick or more")
     time = log["time"]
-    times = np.arange(time[0], time[-1] + 0.5 / rate, 1 / rate)
+    times = np.arange(time[0], time[-1] + 1e-9, 1 / rate)
     return [log.when(one) for one in times]
 
 

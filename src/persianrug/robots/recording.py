@@ -94,7 +94,7 @@ def _writer(log: Log, path: str | os.PathLike[str]) -> MessageWriter:
 
 def _ticks(log: Log) -> list[int]:
     time = log["time"]
-    times = np.arange(time[0], time[-1] + 0.5 / _RATE, 1 / _RATE)
+    times = np.arange(time[0], time[-1] + 1e-9, 1 / _RATE)
     return sorted({log.when(one) for one in times})
 
 

@@ -26,6 +26,11 @@ _SMOOTH, _TURNING = 0.4, 1.2
 # Geoms of these groups are seen.
 _SEEN = 3
 _MOST_GEOMS = 4000
+# How dark shadows are on the ground, and the height at which they are half as dark, in metres.
+_SHADE, _FADE = 0.45, 0.35
+# Colours of the sky, at its top and below, and of the squares of the ground.
+_SKY = [0.62, 0.74, 0.88], [0.94, 0.95, 0.97]
+_GROUND = [0.56, 0.57, 0.60], [0.64, 0.65, 0.68]
 
 
 def model_of(log: Log) -> mujoco.MjModel:
@@ -46,7 +51,9 @@ def model_of(log: Log) -> mujoco.MjModel:
         if part.tag in ("include", "plugin", "extension", "model") or any("file" in name for name in part.attrib):
             raise ValueError(f"the log's scene has a <{part.tag}> of another file; allowed: scenes without")
     try:
-        model = mujoco.MjModel.from_xml_string(log.scene)
+        spec = mujoco.MjSpec.from_string(log.scene)
+        _dress(spec)
+        model = spec.compile()
     except ValueError as error:
         raise ValueError(
             f"the log's scene cannot be read: {checks.shortened(str(error))}; allowed: MJCF"
@@ -56,6 +63,29 @@ def model_of(log: Log) -> mujoco.MjModel:
             f"the log has {log['qpos'].shape[1]} joint positions; allowed: {model.nq}, as its scene has"
         )
     return model
+
+
+def _dress(spec: mujoco.MjSpec) -> None:
+    """A sky, a light and a chequered ground, where a scene has none: what moves is seen against them."""
+    if not any(one.type == mujoco.mjtTexture.mjTEXTURE_SKYBOX for one in spec.textures):
+        sky = spec.add_texture(name="stage_sky", type=mujoco.mjtTexture.mjTEXTURE_SKYBOX, width=64, height=384)
+        sky.builtin = mujoco.mjtBuiltin.mjBUILTIN_GRADIENT
+        sky.rgb1, sky.rgb2 = _SKY
+    if not list(spec.lights):
+        light = spec.worldbody.add_light(name="stage_light", pos=[0, 0, 4], dir=[0.3, 0.2, -1])
+        light.type = mujoco.mjtLightType.mjLIGHT_DIRECTIONAL
+        light.diffuse = [0.6, 0.6, 0.6]
+        spec.visual.headlight.ambient = [0.35, 0.35, 0.35]
+    bare = [one for one in spec.geoms if one.type == mujoco.mjtGeom.mjGEOM_PLANE and not one.material]
+    if bare:
+        ground = spec.add_texture(name="stage_ground", type=mujoco.mjtTexture.mjTEXTURE_2D, width=256, height=256)
+        ground.builtin = mujoco.mjtBuiltin.mjBUILTIN_CHECKER
+        ground.rgb1, ground.rgb2 = _GROUND
+        names = [""] * mujoco.mjtTextureRole.mjNTEXROLE
+        names[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "stage_ground"
+        spec.add_material(name="stage_ground", textures=names, texuniform=True, texrepeat=[1, 1])
+        for one in bare:
+            one.material, one.rgba = "stage_ground", [1, 1, 1, 1]
 
 
 class Stage:
@@ -96,6 +126,9 @@ class Stage:
         self._rect = mujoco.MjrRect(0, 0, width, height)
         self._drawer = mujoco.MjrContext(self.model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._drawer)
+        seen = (self.model.geom_group < _SEEN) & (self.model.geom_rgba[:, 3] > 0)
+        self._shading = np.flatnonzero(seen & (self.model.body_weldid[self.model.geom_bodyid] > 0))
+        self._half = self.model.geom_aabb[self._shading, 3:]
         self._pixels = np.empty((height, width, 3), dtype=np.uint8)
 
     def __enter__(self) -> Stage:
@@ -119,10 +152,32 @@ class Stage:
         mujoco.mjv_updateScene(
             self.model, data, self._options, None, camera, mujoco.mjtCatBit.mjCAT_ALL.value, self._scene
         )
+        self._shade()
         mujoco.mjr_render(self._rect, self._scene, self._drawer)
         mujoco.mjr_readPixels(self._pixels, None, self._rect, self._drawer)
         # OpenGL's pictures begin below.
         return self._pixels[::-1]
+
+    def _shade(self) -> None:
+        """Put a dark spot on the ground, at z = 0, below whatever moves: shadows as of a light from high above."""
+        data, scene = self.data, self._scene
+        place = data.geom_xpos[self._shading]
+        axes = data.geom_xmat[self._shading].reshape(-1, 3, 3) * self._half[:, None, :]
+        # An ellipsoid of these axes is as wide, seen from above, as the roots of this matrix.
+        spread = np.einsum("gik,gjk->gij", axes[:, :2], axes[:, :2])
+        width, turned = np.linalg.eigh(spread)
+        for k in np.flatnonzero(place[:, 2] > 0):
+            if scene.ngeom == scene.maxgeom:
+                return
+            frame = np.eye(3)
+            frame[:2, :2] = turned[k]
+            size = np.array([*np.sqrt(np.maximum(width[k], 1e-8)), 2e-5])
+            fading = _SHADE / (1.0 + place[k, 2] / _FADE)
+            # One above the other, so that none flickers through another.
+            spot, colour = np.array([*place[k, :2], 1e-3 + 5e-5 * k]), np.array([0, 0, 0, fading], np.float32)
+            kind = mujoco.mjtGeom.mjGEOM_ELLIPSOID
+            mujoco.mjv_initGeom(scene.geoms[scene.ngeom], kind, size, spot, frame.ravel(), colour)
+            scene.ngeom += 1
 
 
 def _way(log: Log, model: mujoco.MjModel) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:

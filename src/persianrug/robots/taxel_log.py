@@ -93,8 +93,8 @@ class TaxelLog:
             "time": np.array(self.time),
             "number": np.array([one[0] for one in self.estimates], dtype=np.int64),
             "expected_error": np.array([one[1] for one in self.estimates]),
-            "explained": np.array([one[2] for one in self.estimates], dtype=bool).reshape(-1, blocks),
-            "heard": np.array([one[3] for one in self.estimates], dtype=bool).reshape(-1, blocks),
+            "explained": np.array([one[2] for one in self.estimates], dtype=bool).reshape(len(self), blocks),
+            "heard": np.array([one[3] for one in self.estimates], dtype=bool).reshape(len(self), blocks),
         }
         for name, kept in self._kept.items():
             parts[f"{name}_indices"] = _joined([places for places, _ in kept], np.int32)

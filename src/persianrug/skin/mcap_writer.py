@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from types import TracebackType
+from typing import Self
 
 from persianrug._support import checks, files
 from persianrug._support.extras import installing
@@ -97,7 +98,7 @@ class MessageWriter:
                     self._writer.finish()  # type: ignore[no-untyped-call]
                 self._file.close()
 
-    def __enter__(self) -> MessageWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
