@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -25,6 +25,16 @@ _BEFORE, _AFTER = 1.5, 0.7
 LET_GO = "let go"
 # What is wide enough for a bar in a timeline to be seen, as a share of the whole.
 _LEAST = 0.004
+
+
+class _Taxels(NamedTuple):
+    """Some taxels of a layout."""
+
+    position: NDArray[np.float32]
+    normal: NDArray[np.float32]
+    area: NDArray[np.float32]
+    patch: NDArray[np.int32]
+    patches: tuple[str, ...]
 
 
 def svg(figure: Figure) -> bytes:
@@ -130,8 +140,14 @@ def touched_skin(log: Log, time: float) -> tuple[Figure, float] | None:
         return None
     place = frames.nearest(time)
     patches = [name for name in dict.fromkeys(log.worn.hands) if name in layout.patches]
-    shown = patches or [name for name in log.worn.feet if name in layout.patches] or None
-    return skin(layout, frames.true(place), frames.decoded(place), patches=shown), frames.time[place]
+    shown = patches or [name for name in log.worn.feet if name in layout.patches] or list(layout.patches)
+    # What is said of them is of these taxels alone.
+    taxels = np.concatenate([layout.of(name) for name in shown])
+    those = _Taxels(
+        *(getattr(layout, name)[taxels] for name in ("position", "normal", "area", "patch")), layout.patches
+    )
+    figure = skin(those, frames.true(place)[taxels], frames.decoded(place)[taxels], patches=shown)
+    return figure, frames.time[place]
 
 
 def _draw_patch(axes: Axes, log: Log, name: str) -> None:
