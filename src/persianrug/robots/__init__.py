@@ -1,0 +1,1 @@
+"""Simulated robots that feel through a skin."""
