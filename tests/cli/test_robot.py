@@ -53,7 +53,7 @@ class TestRun:
         assert {path.name for path in (tmp_path / "run").iterdir()} == {*FILES}
         for line in ("Box with a paddle: is dropped, seed 3", "0.28 s fall", "0.28 s feels the floor",
                      "0.90 s let go", "fall yes 0.28 s", "numbers sent for one that is felt 0.0625 (1 for 16)",
-                     "error of forces, measured 5%", "2.00 simulated seconds in one of computing",
+                     "error of forces, measured 0.05 N", "2.00 simulated seconds in one of computing",
                      "run: log.npz, run.json, touch.mcap, film.mp4, page.html",
                      "toy, drop: succeeded, after 1.0 s"):  # fmt: skip
             assert line in text, line

@@ -216,8 +216,8 @@ def _touch_rows(skin: dict[str, Any]) -> list[tuple[str, str]]:
         "frames": ("frames", lambda value: f"{value:.0f}"),
         "packets_lost": ("packets lost", percent),
         "explained": ("frames explained", percent),
-        "force_error_predicted": ("error of forces, predicted", lambda value: f"{100 * value:.3g}%"),
-        "force_error_measured": ("error of forces, measured", lambda value: f"{100 * value:.3g}%"),
+        "force_error_predicted": ("error of forces, predicted", lambda value: f"{value:.2f} N"),
+        "force_error_measured": ("error of forces, measured", lambda value: f"{value:.2f} N"),
     }
     return [(words, say(skin[name])) for name, (words, say) in said.items() if skin.get(name) is not None]
 

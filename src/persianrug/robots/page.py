@@ -28,8 +28,8 @@ _TOLD: tuple[tuple[str, str, str], ...] = (
     ("frames", "frames", "count"),
     ("packets_lost", "packets lost on the bus", "share"),
     ("explained", "frames explained by what was decoded", "share"),
-    ("force_error_predicted", "error of forces, predicted", "share"),
-    ("force_error_measured", "error of forces, measured", "share"),
+    ("force_error_predicted", "error of net forces, predicted", "N"),
+    ("force_error_measured", "error of net forces, measured", "N"),
 )
 
 
@@ -149,6 +149,8 @@ def _said(value: Any, kind: str) -> str:
         return _plain(value)
     if kind == "ratio":
         return f"{value:.4g}, 1 for {1 / value:.3g}" if value else "0"
+    if kind == "N":
+        return f"{value:.3g} N"
     if kind == "share":
         return f"{100 * value:.3g}%"
     if kind == "bytes":

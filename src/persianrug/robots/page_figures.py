@@ -144,7 +144,7 @@ def touched_skin(log: Log, time: float) -> tuple[Figure, float] | None:
     # What is said of them is of these taxels alone.
     taxels = np.concatenate([layout.of(name) for name in shown])
     those = _Taxels(
-        *(getattr(layout, name)[taxels] for name in ("position", "normal", "area", "patch")), layout.patches
+        layout.position[taxels], layout.normal[taxels], layout.area[taxels], layout.patch[taxels], layout.patches
     )
     figure = skin(those, frames.true(place)[taxels], frames.decoded(place)[taxels], patches=shown)
     return figure, frames.time[place]

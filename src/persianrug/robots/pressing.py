@@ -1,4 +1,4 @@
-"""What taxels read where something presses: contact forces spread over a soft skin, and what is wrong with taxels."""
+"""What taxels read where something presses: forces spread over a soft skin, and what is wrong with taxels."""
 
 from __future__ import annotations
 
@@ -70,7 +70,9 @@ class Pressing:
     def __init__(self, layout: Layout, patches: Sequence[Patch], softness: Softness = STIFF) -> None:
         names = tuple(patch.name for patch in patches)
         if names != layout.patches:
-            raise ValueError(f"patches are {', '.join(names)}; allowed: {', '.join(layout.patches)}, as the layout has")
+            raise ValueError(
+                f"patches are {', '.join(names)}; allowed: {', '.join(layout.patches)}, as the layout has"
+            )
         if layout.tangents is None:
             raise ValueError("layout has no tangents; allowed: taxels of pressure and two shears")
         self.layout, self.softness = layout, softness
@@ -176,15 +178,16 @@ class Flaws:
         gains = 1 + checks.not_negative("gain", gain) * self._random.standard_normal(n_taxels)
         gains[self._random.permutation(n_taxels)[: round(dead * n_taxels)]] = 0.0
         self.gains = np.maximum(gains, 0.0)
+        self._column = self.gains[:, None]
+        self._noise = np.where(self._column > 0, self.noise, 0.0).astype(np.float32)
 
     def without_noise(self, frame: NDArray[np.float64]) -> NDArray[np.float64]:
         """What taxels would read, were there no noise."""
-        return frame * self.gains[:, None]
+        return frame * self._column
 
     def apply(self, frame: NDArray[np.float64]) -> NDArray[np.float32]:
         """What taxels read of a frame (n_taxels, axes); noise is drawn anew each time."""
-        noise = self._random.standard_normal(frame.shape, dtype=np.float32)
-        noise *= np.float32(self.noise)
-        noise[self.gains == 0] = 0
-        noise += self.without_noise(frame).astype(np.float32)
-        return noise
+        read = self._random.standard_normal(frame.shape, dtype=np.float32)
+        read *= self._noise
+        read += self.without_noise(frame)
+        return read

@@ -1,0 +1,250 @@
+"""A robot's touch through a rug: taxels, a code of a fixed size, a bus that loses packets, a decoder, contacts."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from persianrug._support import checks
+from persianrug.robots.contacts import ContactReading, ContactSensor, TrueContacts
+from persianrug.robots.pressing import SOFT, STIFF, Flaws, Pressing
+from persianrug.robots.priors import prior_of
+from persianrug.robots.taxels import Patch, taxel_layout
+from persianrug.skin import ContactTracker, Estimate, Layout, SimulatedBus, SkinDecoder, packets_of
+
+Floats = NDArray[np.float64]
+
+SKINS = {"stiff": STIFF, "soft": SOFT}
+# In so many packets the code of each group of patches is sent.
+_PACKETS = 4
+# Patches of which nothing is heard for so many seconds, and so many frames, are not valid.
+_SILENCE, _SILENT_FRAMES = 0.040, 3.0
+# Of how many frames on the bus the truth is kept.
+_KEPT = 256
+# Times are sums of steps: room for how these round, in seconds.
+_ROUNDING = 1e-9
+# A patch touches, in statistics, where so many newtons press.
+_TOUCHES = 1.0
+
+
+class SkinContacts:
+    """A sensor that feels through a skin: what it says is late by the bus, and as exact as what is decoded.
+
+    At its rate it reads its taxels, which are noisy, and some dead; encodes them, one code for each group of
+    patches; sends the codes in packets over a bus; and decodes what arrives, which is its reading until the next.
+    A patch whose codes do not come, or are not explained by what is decoded, is not valid.
+
+    Parameters
+    ----------
+    model : mujoco.MjModel
+        Of the whole scene.
+    patches : sequence of Patch
+    codes : sequence of sequences of str
+        Names of patches that share a code of their own, as feet or a gripper; all others share one more.
+    ratio : float in (0, 1]
+        Numbers of all codes for one of a frame.
+    rate : float
+        Frames a second; at most one is read in a call of `sense`.
+    packet_loss : float in [0, 1)
+        The share of packets that do not arrive.
+    delay : float
+        Of the bus, in seconds.
+    skin : str
+        "stiff" or "soft".
+    seed : int >= 0
+        Of flaws and losses; where taxels lie and how they are coded depends on the patches alone.
+
+    Attributes
+    ----------
+    layout : Layout
+    true : ContactReading
+        What presses now, as `TrueContacts` reads it: newer than what `sense` returns.
+    estimate : Estimate or None
+        The last frame that was decoded.
+    frame : float32 array (n_taxels, 3)
+        What taxels read last, with their flaws.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range, or patches are not of this model.
+    """
+
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        patches: Sequence[Patch],
+        *,
+        codes: Sequence[Sequence[str]] = (),
+        ratio: float = 0.0625,
+        rate: float = 100.0,
+        packet_loss: float = 0.05,
+        delay: float = 0.008,
+        skin: str = "stiff",
+        seed: int = 0,
+    ) -> None:
+        checks.one_of("skin", skin, SKINS)
+        self.ratio, self.rate = checks.probability("ratio", ratio), checks.positive("rate", rate)
+        seed = checks.seed(seed)
+        self.layout: Layout = taxel_layout(model, patches)
+        self.patches = self.layout.patches
+        self._contacts = TrueContacts(model, patches)
+        self._pressing = Pressing(self.layout, patches, SKINS[skin])
+        self._flaws = Flaws(self.layout.n_taxels, seed=seed)
+        self.profile = prior_of(self.layout, codes, noise=self._flaws.noise)
+        self._encoder = self.profile.encoder(1 / self.ratio)
+        self._decoder = SkinDecoder(self.profile, self.profile.encoder(1 / self.ratio))
+        self._bus = SimulatedBus(packet_loss, delay=delay, seed=seed)
+        silence = max(_SILENCE, _SILENT_FRAMES / self.rate)
+        self._blocks = self.profile.block_of_patch()
+        self._tracker = ContactTracker(self.layout, silence=silence, blocks=self._blocks)
+        self._warm()
+        self._due: float | None = None
+        # Of frames on the bus: when they were felt, and the net forces then, true ones and as taxels read them.
+        self._sent: OrderedDict[int, tuple[float, Floats, Floats, Floats]] = OrderedDict()
+        self._counts = {"sent": 0, "decoded": 0, "codes": 0, "explained": 0, "bytes": 0, "touching": 0}
+        self._squares = np.zeros(3)
+        self.estimate: Estimate | None = None
+        self.frame = np.zeros((self.layout.n_taxels, 3), dtype=np.float32)
+        self.true: ContactReading = _nothing(self.patches)
+        self._reading = replace(self.true, valid=np.zeros(len(self.patches), dtype=bool))
+
+    def _warm(self) -> None:
+        """Compile, or load, all loops, so that no tick waits for it."""
+        codes = self._encoder.encode(np.zeros((self.layout.n_taxels, 3), dtype=np.float32))
+        decoder = SkinDecoder(self.profile, self._encoder)
+        for code in codes:
+            for packet in packets_of(code, self._encoder.stream, 1):
+                decoder.step(packet)
+        self._pressing.frame(self._contacts.forces.none())
+        self._encoder.frame = 0
+
+    def sense(self, data: mujoco.MjData) -> ContactReading:
+        now = float(data.time)
+        touches = self._contacts.forces.touches(data)
+        self.true = self._contacts.reading(touches, now)
+        if self._due is None or now >= self._due - _ROUNDING:
+            self._send(self._pressing.frame(touches), now)
+            # Where a tick is longer than a frame the rate is that of ticks.
+            step = 1 / self.rate
+            self._due = now + step if self._due is None or self._due + step < now else self._due + step
+        estimates = []
+        for packet in self._bus.receive(now + _ROUNDING):
+            estimates += self._decoder.step(packet)
+        # All packets of a frame arrive together: what is not there is lost.
+        estimates += self._decoder.flush()
+        for estimate in estimates:
+            self._take(estimate, now)
+        if not estimates:
+            self._reading = replace(self._reading, valid=self._valid(self._tracker.update(None, now)))
+        return self._reading
+
+    def _send(self, pressed: Floats, now: float) -> None:
+        """Read taxels, and put the codes of what they read on the bus."""
+        self.frame = self._flaws.apply(pressed)
+        number = self._encoder.frame
+        for code in self._encoder.encode(self.frame):
+            for packet in packets_of(code, self._encoder.stream, _PACKETS):
+                self._bus.send(now, packet)
+                self._counts["bytes"] += len(packet)
+        self._counts["sent"] += 1
+        read = self._net(self._flaws.without_noise(pressed))
+        self._sent[number] = (now, self.true.pressing, self.true.force, read)
+        if len(self._sent) > _KEPT:
+            self._sent.popitem(last=False)
+
+    def _net(self, frame: Floats) -> Floats:
+        """The net forces (P, 3) of a frame (n_taxels, 3)."""
+        force = np.zeros((len(self.patches), 3))
+        touched = np.flatnonzero(frame.any(axis=1))
+        np.add.at(force, self.layout.patch[touched],
+                  np.einsum("ta,tax->tx", frame[touched], self.layout.directions[touched]))  # fmt: skip
+        return force
+
+    def _take(self, estimate: Estimate, now: float) -> None:
+        """Make a reading of a frame that was decoded."""
+        felt, pressing, force, read = self._sent.pop(estimate.frame)
+        contacts = self._tracker.update(estimate, now)
+        self.estimate = estimate
+        found = {name: np.array([getattr(one, name) for one in contacts]) for name in _READ}
+        self._reading = ContactReading(self.patches, felt, **found, valid=self._valid(contacts))
+        counts = self._counts
+        counts["decoded"] += 1
+        counts["codes"] += len(estimate.explained)
+        counts["explained"] += int((estimate.explained & estimate.heard).sum())
+        touching = pressing > _TOUCHES
+        counts["touching"] += int(touching.sum())
+        stderr = np.array([one.force_stderr for one in contacts])
+        gaps = (stderr, found["force"] - read, found["force"] - force)
+        self._squares += [float(np.square(gap[touching]).sum()) for gap in gaps]
+
+    @staticmethod
+    def _valid(contacts: Sequence[Any]) -> NDArray[np.bool_]:
+        return np.array([one.valid for one in contacts])
+
+    def statistics(self) -> dict[str, Any]:
+        """How the stream did so far.
+
+        Returns
+        -------
+        ratio : float
+            Numbers of the codes of a frame for one of the frame's.
+        bytes_per_second : float
+        frames : int
+            How many were decoded.
+        explained : float
+            The share of codes that came and are explained by what was decoded.
+        packets_lost : float
+            The share of packets that did not arrive.
+        force_error_predicted, force_error_measured, force_error_of_truth : float
+            Root mean squares, over frames and patches that touch, of the error of a patch's net force, in newtons:
+            as the decoder expects it; as it is against what taxels read, less their noise; as it is against the
+            contacts of the same instant, so with gains that differ and dead taxels too.
+        """
+        counts = self._counts
+        seconds = counts["sent"] / self.rate
+        error = np.sqrt(self._squares / max(counts["touching"], 1))
+        return {
+            "ratio": sum(self._encoder.n_dense) / self.layout.n_sparse,
+            "bytes_per_second": counts["bytes"] / seconds if seconds else 0.0,
+            "frames": counts["decoded"],
+            "explained": counts["explained"] / counts["codes"] if counts["codes"] else 0.0,
+            "packets_lost": self._bus.lost / self._bus.sent if self._bus.sent else 0.0,
+            "force_error_predicted": float(error[0]),
+            "force_error_measured": float(error[1]),
+            "force_error_of_truth": float(error[2]),
+        }
+
+
+_READ = ("pressing", "force", "centre", "area")
+
+
+def _nothing(patches: tuple[str, ...], time: float = -np.inf) -> ContactReading:
+    """The reading of patches that nothing touches."""
+    zeros = np.zeros(len(patches))
+    vectors = np.zeros((len(patches), 3))
+    return ContactReading(
+        patches, time, zeros, vectors, np.full_like(vectors, np.nan), zeros, np.ones(len(patches), dtype=bool)
+    )
+
+
+class NothingFelt:
+    """A sensor of which nothing is left: what it reads is valid, and zero everywhere.
+
+    Parameters
+    ----------
+    sensor : ContactSensor
+        Whose patches it has.
+    """
+
+    def __init__(self, sensor: ContactSensor) -> None:
+        self.patches = sensor.patches
+
+    def sense(self, data: mujoco.MjData) -> ContactReading:
+        return _nothing(self.patches, float(data.time))
