@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -106,6 +108,7 @@ class LegOdometry:
         self.patches = [foot.patch for foot in spec.feet]
         self.position: Floats | None = None
         self.velocity = np.zeros(3)
+        self._index: NDArray[np.int64] | None = None
         self._offset = np.zeros(3)
         self._loaded = np.zeros(len(self.feet))
         self._jacobian = np.zeros((3, model.nv))
@@ -119,17 +122,19 @@ class LegOdometry:
         mujoco.mj_kinematics(self.model, self.data)
         mujoco.mj_comPos(self.model, self.data)
         self.velocity = self.velocity + (acceleration + self._offset) * dt
-        index = [reading.patches.index(name) for name in self.patches]
+        if self._index is None:
+            self._index = np.array([reading.patches.index(name) for name in self.patches])
+        index = self._index
         felt = reading.valid[index] & (reading.pressing[index] > self.planner.gait.touch)
         self._loaded = np.where(felt & self.planner.stance, self._loaded + dt, 0.0)
         carrying = np.flatnonzero(self._loaded > _LOADED)
         if len(carrying):
             speeds, heights = zip(*(self._of_foot(int(i), v) for i in carrying), strict=True)
-            error = np.mean(speeds, axis=0) - self.velocity
-            self.velocity = self.velocity + (1 - np.exp(-dt / _SPEED)) * error
+            error = sum(speeds) / len(speeds) - self.velocity
+            self.velocity = self.velocity + (1 - math.exp(-dt / _SPEED)) * error
             self._offset = np.clip(self._offset + _OFFSET * error * dt, -_MOST_OFFSET, _MOST_OFFSET)
-            height = float(np.median(heights))
-            self.position[2] += (1 - np.exp(-dt / _HEIGHT)) * (height - self.position[2])
+            height = statistics.median(heights)
+            self.position[2] += (1 - math.exp(-dt / _HEIGHT)) * (height - self.position[2])
         self.position = self.position + self.velocity * dt
         q[:3], v[:3] = self.position, self.velocity
         return q, v

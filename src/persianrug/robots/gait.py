@@ -325,7 +325,8 @@ class GaitPlanner:
             linear[:2] = _SPEED * (self._wanted(state) - state.com_velocity[:2])
         linear[:2] = np.clip(linear[:2], -4.0, 4.0)
         height = gait.height + command.height + self._ground
-        linear[2] = np.clip(_HEIGHT[0] * (height - state.position[2]) - _HEIGHT[1] * state.velocity[2], -6.0, 8.0)
+        rise = _HEIGHT[0] * (height - state.position[2]) - _HEIGHT[1] * state.velocity[2]
+        linear[2] = min(max(rise, -6.0), 8.0)
         roll, pitch, yaw = state.rpy
         tilt = np.array([-roll, command.pitch - pitch, wrapped((self._yaw or 0.0) - yaw)])
         turn = np.array([0.0, 0.0, command.turn]) - state.angular_velocity

@@ -120,12 +120,17 @@ def draw_in(body: Body) -> Skill:
     return True
 
 
-def offer(body: Body, patience: float) -> Skill:
-    """Hold something out, and let go when a pull is felt; False if none is for so many seconds."""
+def hold_out(body: Body) -> Skill:
+    """Hold something out to whoever may take it, and learn what it weighs."""
     place, yaw = ahead(body, 0.85, 0.22)
     yield from move_gripper(body, place, gripper_pose(yaw), 1.5)
     yield from wait(body, 0.3)
     body.load = yield from mean_force(body, 0.3)
+    return True
+
+
+def let_go(body: Body, patience: float) -> Skill:
+    """Let go when a pull is felt; False if none is for so many seconds, or nothing is held any more."""
     pulls = PullDetector()
     body.offering = True
     end = body.time + patience
@@ -145,9 +150,10 @@ def offer(body: Body, patience: float) -> Skill:
 
 
 def release(body: Body) -> None:
-    """Let go at once."""
+    """Open the gripper at once."""
     body.grip.open()
     body.load = np.zeros(3)
+    body.pull = 0.0
 
 
 def mean_force(body: Body, seconds: float) -> Generator[None, None, Floats]:

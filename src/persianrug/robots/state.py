@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,14 +47,14 @@ class RobotState:
     def rpy(self) -> Floats:
         """Roll, pitch and yaw of the base."""
         r = self.rotation
-        return np.array([np.arctan2(r[2, 1], r[2, 2]), np.arcsin(np.clip(-r[2, 0], -1, 1)), self.yaw])
+        return np.array([np.arctan2(r[2, 1], r[2, 2]), np.arcsin(min(max(-r[2, 0], -1.0), 1.0)), self.yaw])
 
-    @property
+    @cached_property
     def yaw(self) -> float:
         """The direction in which the base looks, from x towards y."""
         return float(np.arctan2(self.rotation[1, 0], self.rotation[0, 0]))
 
-    @property
+    @cached_property
     def heading(self) -> Floats:
         """The rotation (3, 3) by the yaw alone."""
         return about_z(self.yaw)
@@ -60,7 +62,7 @@ class RobotState:
 
 def about_z(angle: float) -> Floats:
     """The rotation (3, 3) by an angle about the vertical."""
-    c, s = np.cos(angle), np.sin(angle)
+    c, s = math.cos(angle), math.sin(angle)
     return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
 

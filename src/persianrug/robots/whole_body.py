@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import daqp
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -26,6 +25,8 @@ _UNIT = 100.0
 # Weights of the squares of accelerations and forces that no task asks for.
 _CALM, _LIGHT = 1e-3, 2e-3
 _TOLERANCE = 1e-9
+# Of the friction pyramid.
+_SIDES = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,17 +131,23 @@ class WholeBodyQP:
         # v' = T x + t of the unknowns x.
         T, t = np.zeros((self.nv, size)), np.zeros(self.nv)
         T[a, np.arange(n)] = 1.0
-        factor = scipy.linalg.cho_factor(M[np.ix_(u, u)], check_finite=False)
-        right = np.concatenate([-M[np.ix_(u, a)], J[:, u].T, -h[u, None]], axis=1)
-        answer = scipy.linalg.cho_solve(factor, right, check_finite=False)
+        Mu = M[u]
+        right = np.concatenate([-Mu[:, a], J[:, u].T, -h[u, None]], axis=1)
+        answer = np.linalg.solve(Mu[:, u], right)
         T[u], t[u] = answer[:, :-1], answer[:, -1]
         rows = np.concatenate([task.jacobian for task in tasks])
-        weight = np.concatenate([np.broadcast_to(task.weight, len(task.target)) for task in tasks])
+        weight = np.empty(len(rows))
+        place = 0
+        for task in tasks:
+            weight[place : place + len(task.target)] = task.weight
+            place += len(task.target)
         fit = rows @ T
         miss = np.concatenate([task.target for task in tasks]) - rows @ t
         weighted = fit * weight[:, None]
         hessian = weighted.T @ fit
-        hessian[np.arange(size), np.arange(size)] += np.where(np.arange(size) < n, _CALM, _LIGHT)
+        # The diagonal.
+        hessian.flat[: n * (size + 1) : size + 1] += _CALM
+        hessian.flat[n * (size + 1) :: size + 1] += _LIGHT
         gradient = -weighted.T @ miss
         # tau = M_a v' + h_a - J_a' f.
         torque = M[a] @ T
@@ -151,9 +158,8 @@ class WholeBodyQP:
         for k, contact in enumerate(contacts):
             at = n + 3 * k
             lowest[at + 2], highest[at + 2] = contact.least / _UNIT, contact.most / _UNIT
-            for row, (axis, sign) in enumerate(((0, 1), (0, -1), (1, 1), (1, -1))):
-                cone[4 * k + row, at + axis] = sign
-                cone[4 * k + row, at + 2] = -contact.friction
+            cone[4 * k : 4 * k + 4, at : at + 2] = _SIDES
+            cone[4 * k : 4 * k + 4, at + 2] = -contact.friction
         matrix = np.concatenate([torque, cone])
         upper = np.concatenate([highest, self.limits - start, np.zeros(len(cone))])
         lower = np.concatenate([lowest, -self.limits - start, np.full(len(cone), -1e30)])

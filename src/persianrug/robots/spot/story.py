@@ -7,12 +7,14 @@ from collections.abc import Callable
 import numpy as np
 
 from persianrug.robots.body import Body
-from persianrug.robots.handling import draw_in, holds, offer, pick, put
+from persianrug.robots.handling import draw_in, hold_out, holds, let_go, pick, put
 from persianrug.robots.skills import Skill, turn_joints, wait, walk_to
 
 PARTS = ("walk", "bar", "stop", "pick", "back off", "carry", "offer", "let go", "fold")
 # The base stands so far before the can when it picks it up, in metres.
 _BEFORE = 0.95
+# Its feet are so far before and behind its middle, in metres.
+_FORWARD = 0.35
 # So far it backs off, walks to the side, and turns back to where the person is.
 _BACK, _ASIDE, _NEARER = 0.45, 1.1, 0.10
 # It offers the can for so many seconds.
@@ -22,11 +24,15 @@ _PATIENCE = 15.0
 def fetch(body: Body) -> Skill:
     """The whole story."""
     yield from wait(body, 0.3)
-    body.done("walk")
-    crossed = _Once(lambda: body.state.position[0] > body.controller.planner.terrain.bars[0].end + 0.45)
-    there = yield from _watching(
-        walk_to(body, lambda: _before_stand(body)), lambda: body.done("bar") if crossed() else None
-    )
+    bar = body.controller.planner.terrain.bars[0]
+
+    def watch() -> None:
+        # Its front feet come to the bar, and its hind feet are past it.
+        for part, x in (("walk", bar.front - _FORWARD), ("bar", bar.end + _FORWARD + 0.1)):
+            if part not in body.parts and body.state.position[0] > x:
+                body.done(part)
+
+    there = yield from _watching(walk_to(body, lambda: _before_stand(body)), watch)
     if not there:
         body.failed("stop", "it did not come to the stand")
         return False
@@ -55,8 +61,9 @@ def pick_up(body: Body) -> Skill:
 
 def hand_over(body: Body, patience: float = _PATIENCE) -> Skill:
     """Hold the can out, let go when a pull is felt, and fold the arm."""
+    yield from hold_out(body)
     body.done("offer")
-    if not (yield from offer(body, patience)):
+    if not (yield from let_go(body, patience)):
         body.failed("let go", f"nobody pulled within {patience:g} s" if holds(body) else "the can is gone")
         return False
     body.done("let go")
@@ -132,16 +139,3 @@ def _watching(skill: Skill, check: Callable[[], object]) -> Skill:
             return bool(end.value)
         check()
         yield
-
-
-class _Once:
-    """Whether something is so for the first time."""
-
-    def __init__(self, so: Callable[[], bool]) -> None:
-        self.so, self.was = so, False
-
-    def __call__(self) -> bool:
-        if self.was or not self.so():
-            return False
-        self.was = True
-        return True
