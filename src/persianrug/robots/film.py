@@ -203,7 +203,7 @@ class _Caption:
                 )
             mark = start + _BAR * scale * min(max(float(true[patch]), 0.0) / most, 1.0)
             pen.line((mark, y, mark, y + 14 * scale), fill=_INK, width=max(2, round(2 * scale)))
-            told = f"{float(felt[patch]):.0f} N" if valid[patch] else "unsure"
+            told = f"{round(float(felt[patch]))} N" if valid[patch] else "unsure"
             pen.text((start + (_BAR + 8) * scale, y), told, fill=_INK, font=self.small)
 
 

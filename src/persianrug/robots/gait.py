@@ -39,7 +39,7 @@ class Gait:
     clearance : float
         Between a foot and a bar below it.
     landing : float
-        A foot's target is so far above where its middle would stand: it is below first touch.
+        A foot aims so far below where it touches first: it comes down with some speed, and on ground that is lower.
     descent : float
         How fast it goes down after its time, in m/s.
     touch : float
@@ -62,14 +62,14 @@ class Gait:
     height: float
     lift: float = 0.09
     clearance: float = 0.07
-    landing: float = 0.012
+    landing: float = 0.027
     descent: float = 0.5
     touch: float = 15.0
     trip: float = 30.0
     reflex: float = 0.07
     reach: float = 0.28
     capture: float = 0.06
-    foot: float = 0.03
+    foot: float = 0.036
 
     @property
     def stance_time(self) -> float:
@@ -304,7 +304,7 @@ class GaitPlanner:
             away *= gait.reach / size
         x, y = middle + turned @ self.hips[i] + away
         x = self.terrain.foothold(float(x))
-        return np.array([x, y, self.terrain.height(x) + gait.landing + gait.foot - 0.033])
+        return np.array([x, y, self.terrain.height(x) + gait.foot - gait.landing])
 
     def _wanted(self, state: RobotState) -> Floats:
         """The speed (2,) in the world that is aimed at."""

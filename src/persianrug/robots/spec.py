@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
@@ -97,6 +97,8 @@ class RobotSpec:
         Angles of joints where it stands, in rad; others are 0.
     patches : tuple of Patch
         Of its skin.
+    codes : tuple of tuple of str
+        Patches that share a code of their own; all others share one more.
     arm : Arm, optional
     """
 
@@ -108,5 +110,5 @@ class RobotSpec:
     feet: tuple[EndEffector, ...]
     posture: Mapping[str, float]
     patches: tuple[Patch, ...]
+    codes: tuple[tuple[str, ...], ...] = ()
     arm: Arm | None = None
-    codes: tuple[tuple[str, ...], ...] = field(default=())
