@@ -9,6 +9,7 @@ from . import networks as networks
 from . import paper as paper
 from . import saving as saving
 from . import sketches as sketches
+from . import robots as robots
 from . import skin as skin
 from . import sources as sources
 from . import sweeps as sweeps

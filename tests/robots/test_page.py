@@ -85,7 +85,8 @@ def test_it_says_how_it_ended(log):
         "skin stiff", "feels the floor", "0.90 s feels a pull of 6.1 N", "The skin as it lets go",
         "numbers sent for one that is felt 0.0625, 1 for 16", "sent 132.8 kB a second", "frames 100",
         "packets lost on the bus 5.1%", "frames explained by what was decoded 99%",
-        "error of net forces, predicted 0.012 N", "error of net forces, measured 0.0134 N", "bar 0.0812", "full yes",
+        "error of net forces, predicted 0.012 N", "error of net forces, measured 0.0134 N",
+        "bar 0.0812", "full yes",
         "within 1.23 ms", "simulated seconds in one of computing 2.10", "No film was drawn.",
     ):  # fmt: skip
         assert part in text, part

@@ -39,7 +39,7 @@ class Gait:
     clearance : float
         Between a foot and a bar below it.
     landing : float
-        A foot aims so far below where it touches first: it comes down with some speed, and on ground that is lower.
+        A foot aims so far below where it touches first; it comes down with some speed, on lower ground too.
     descent : float
         How fast it goes down after its time, in m/s.
     touch : float
