@@ -31,7 +31,7 @@ class Body:
     Attributes
     ----------
     touch : ContactReading
-        What is felt in this tick.
+        What is felt in this tick. Of patches that are not valid in it, the last that was goes on being believed.
     offering : bool
         Whether it holds something out: people see that.
     pull : float
@@ -43,11 +43,27 @@ class Body:
 
     def __init__(self, controller: LeggedController, look: Callable[[str], Floats], dt: float) -> None:
         self.controller, self._look, self.dt = controller, look, dt
-        self.touch: ContactReading
+        self._touch: ContactReading | None = None
+        self._pressing, self._force = np.zeros(0), np.zeros((0, 3))
         self.offering = False
         self.pull = 0.0
         self.parts: dict[str, tuple[bool, float]] = {}
         self.events: list[tuple[float, str]] = []
+
+    @property
+    def touch(self) -> ContactReading:
+        """What is felt in this tick; ValueError before the first."""
+        if self._touch is None:
+            raise ValueError("nothing was felt yet; allowed from the first tick on")
+        return self._touch
+
+    @touch.setter
+    def touch(self, reading: ContactReading) -> None:
+        if self._touch is None:
+            self._pressing, self._force = np.zeros(len(reading.patches)), np.zeros((len(reading.patches), 3))
+        self._touch = reading
+        self._pressing = np.where(reading.valid, reading.pressing, self._pressing)
+        self._force = np.where(reading.valid[:, None], reading.force, self._force)
 
     @property
     def state(self) -> RobotState:
@@ -103,7 +119,7 @@ class Body:
 
     def felt(self, patch: str) -> float:
         """What presses on a patch, in newtons."""
-        return float(self.touch.pressing[self.touch.patches.index(patch)])
+        return float(self._pressing[self.touch.patches.index(patch)])
 
     def force_on_gripper(self) -> Floats:
         """The net force (3,) on jaw and finger, in the world, in newtons."""
@@ -116,7 +132,7 @@ class Body:
         """The net force (3,) on a patch, in the world, in newtons."""
         index = self.touch.patches.index(patch)
         body = next(one.body for one in self.controller.spec.patches if one.name == patch)
-        return self.controller.dynamics.body_rotation(body) @ self.touch.force[index]
+        return self.controller.dynamics.body_rotation(body) @ self._force[index]
 
     def done(self, part: str) -> None:
         """Say that a part of the story is done."""
