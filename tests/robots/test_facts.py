@@ -4,6 +4,7 @@ import pytest
 
 mujoco = pytest.importorskip("mujoco")
 
+from persianrug.robots import objects  # noqa: E402
 from persianrug.robots.facts import Fact, agrees, measured  # noqa: E402
 from persianrug.robots.models import read_model  # noqa: E402
 from persianrug.robots.spot.facts import FACTS  # noqa: E402
@@ -35,15 +36,23 @@ def test_disagrees(model):
 
 
 def test_legs_are_alike(model):
-    """Left and right, front and hind: of the same masses, mirrored."""
-    for part in ("hip", "upper", "lower"):
+    """Left and right, front and hind: of the same masses, ends and motors, mirrored."""
+    for part, joint in (("hip", "hx"), ("upper", "hy"), ("lower", "kn")):
         first = model.body(f"fl_{part}")
-        for leg, mirror in (("fr", -1), ("hl", 1), ("hr", -1)):
+        for leg, mirror, side in (("fr", -1, 1), ("hl", 1, -1), ("hr", -1, -1)):
             body = model.body(f"{leg}_{part}")
+            along = side if part == "hip" else 1
+            assert body.pos == pytest.approx(first.pos * [along, mirror, 1])
+            for kind, limits in (("joint", "range"), ("actuator", "ctrlrange")):
+                one, other = (getattr(model, kind)(f"{name}_{joint}") for name in ("fl", leg))
+                assert (getattr(one, limits) == getattr(other, limits)).all()
             assert body.mass[0] == first.mass[0]
             assert body.inertia == pytest.approx(first.inertia)
-            assert body.pos[1] == pytest.approx(mirror * first.pos[1])
             assert body.ipos == pytest.approx(first.ipos * [1, mirror, 1])
+    for leg in ("fr", "hl", "hr"):
+        foot, first = model.geom(f"{leg}_foot"), model.geom("fl_foot")
+        assert (foot.pos == first.pos).all()
+        assert (foot.size == first.size).all()
 
 
 def test_masses_are_given(model):
@@ -117,3 +126,36 @@ def test_gripper_holds_a_can(model):
         reach = away + abs(axes.T @ turned) @ size
         assert reach[0] <= 0.038
         assert reach[1] <= 0.025
+
+
+@pytest.mark.parametrize("mass", [0.37, 0.015])
+def test_gripper_keeps_a_can(mass):
+    """Full or empty, with 45 N: against its weight, which is along y, and 15 N out of the gripper."""
+    scene = read_model(SPEC.mjcf)
+    scene.body("trunk").quat = [0.7071068, 0.7071068, 0, 0]
+    for thing in [*scene.actuators, *scene.joints]:
+        if thing.name != "finger":
+            scene.delete(thing)
+    resting = scene.compile()
+    data = mujoco.MjData(resting)
+    mujoco.mj_forward(resting, data)
+    grasp, out = data.site("grasp").xpos.copy(), data.site("grasp").xmat.reshape(3, 3)[:, 0].copy()
+    objects.add_can(scene, *grasp, mass)
+    model = scene.compile()
+    data = mujoco.MjData(model)
+    data.joint("finger").qpos[0] = -0.41
+    lead = 45 * 0.1 / model.actuator("finger").gainprm[0]
+    can = model.body("can").id
+    for step in range(1000):
+        data.ctrl[0] = data.joint("finger").qpos[0] + lead
+        if step == 500:
+            data.xfrc_applied[can, :3] = 15 * out
+        mujoco.mj_step(model, data)
+    assert data.xpos[can] == pytest.approx(grasp, abs=2e-3)
+    assert data.xmat[can].reshape(3, 3)[2, 2] == pytest.approx(1.0, abs=1e-4)
+    assert data.joint("finger").qpos[0] == pytest.approx(-0.4, abs=0.02)
+    names = [[model.geom(int(geom)).name for geom in contact.geom] for contact in data.contact]
+    assert all(contact.dist > -1e-3 for contact in data.contact)
+    assert {name for pair in names for name in pair} == {
+        "can", "jaw_back", "jaw_front", "finger_back", "finger_front"
+    }  # fmt: skip

@@ -52,6 +52,20 @@ def test_places(model):
     assert model.geom("bar").friction[0] == 0.6
 
 
+def test_sizes(model):
+    """A can of 330 ml; a person's hand of 400 N/m, 25 N s/m and 25 N."""
+    assert 2000 * model.geom("can").size[:2] == pytest.approx([66.0, 115.0])
+    assert 2 * model.geom("stand").size[:2] == pytest.approx([0.24, 0.4])
+    assert (model.geom("can").condim[0], model.geom("can").friction[0]) == (4, 0.8)
+    for axis in "xyz":
+        motor = model.actuator(f"person_{axis}")
+        assert motor.gainprm[0] == -motor.biasprm[1] == 400.0
+        assert motor.forcerange == pytest.approx([-25.0, 25.0])
+        assert model.joint(f"person_{axis}").damping[0] == 25.0
+    for body in ("person", "person_top", "person_bottom"):
+        assert model.body_gravcomp[model.body(body).id] == 1.0
+
+
 def test_can_stands(model):
     data = mujoco.MjData(model)
     data.qpos[model.joint("person_x").qposadr[0]] = 5.0
@@ -128,10 +142,22 @@ def test_refused(call, said):
     assert len(spec.geoms) == 0
 
 
+@pytest.mark.parametrize(
+    ("add", "arguments"),
+    [("floor", (0.7,)), ("bar", (1.0, 0.1, 0.1, 0.7)), ("stand", (0, 0, 0.4)), ("can", (0, 0, 0.4, 0.3)),
+     ("person", ())],
+)  # fmt: skip
+def test_no_spec(add, arguments):
+    with pytest.raises(ValueError, match="spec is 3; allowed: a MjSpec"):
+        getattr(objects, f"add_{add}")(3, *arguments)
+
+
 def test_written(model):
     """As MJCF and read again, a scene is the same."""
     again = mujoco.MjModel.from_xml_string(furnished().to_xml())
     assert again.nu == model.nu
     assert again.geom_size == pytest.approx(model.geom_size, abs=1e-6)
     assert again.actuator_forcerange == pytest.approx(model.actuator_forcerange)
+    assert again.geom_solimp == pytest.approx(model.geom_solimp)
+    assert again.geom_solmix == pytest.approx(model.geom_solmix)
     assert again.jnt_range == pytest.approx(model.jnt_range, abs=1e-6)

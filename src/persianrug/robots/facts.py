@@ -91,6 +91,11 @@ def size(geom: str, axis: int = 0) -> Measure:
     return lambda model: float(model.geom(geom).size[axis])
 
 
+def place(geom: str, axis: int) -> Measure:
+    """Where a geom's middle is in its body's frame, along an axis, in m."""
+    return lambda model: float(model.geom_pos[model.geom(geom).id, axis])
+
+
 def motors(model: mujoco.MjModel) -> float:
     """How many there are."""
     return float(model.nu)

@@ -20,6 +20,10 @@ _HIDDEN = 3
 # Of a can of 330 ml: radius, and half the height.
 CAN_RADIUS, CAN_HALF = 0.033, 0.0575
 
+# Contacts of a can are its own whatever touches it, and hard: MuJoCo's are as soft as bodies are light, so that a
+# grip of 50 N would press an empty can 12 mm into the gripper.
+_HARD = {"solref": [0.005, 1], "solimp": [0.95, 0.99, 0.001, 0.5, 2], "solmix": 1000.0}
+
 # A person's hand: it is drawn to where it should be by so much, in N/m, damped by so much, in N s/m, with so much.
 _STIFFNESS, _DAMPING, _STRONGEST = 400.0, 25.0, 25.0
 # The fingers' middles are so far from the hand's; they open by so much, and close until both are nearer to each
@@ -46,6 +50,7 @@ def add_floor(spec: mujoco.MjSpec, friction: float) -> None:
     friction : float
         Coefficient of sliding, which MuJoCo takes the larger of two of.
     """
+    _check_spec(spec)
     friction = _friction(friction)
     spec.add_texture(name="floor", type=mujoco.mjtTexture.mjTEXTURE_2D,
                      builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER, rgb1=[0.80, 0.81, 0.82],
@@ -81,6 +86,7 @@ def add_bar(spec: mujoco.MjSpec, front: float, depth: float, height: float, fric
     friction : float
         Coefficient of sliding.
     """
+    _check_spec(spec)
     front, depth = checks.finite("front", front), checks.positive("depth", depth)
     height, friction = checks.positive("height", height), _friction(friction)
     middle, half = front + depth / 2, height / 2
@@ -100,6 +106,7 @@ def add_stand(spec: mujoco.MjSpec, x: float, y: float, height: float) -> None:
     x, y, height : float
         In metres.
     """
+    _check_spec(spec)
     x, y, height = checks.finite("x", x), checks.finite("y", y), checks.positive("height", height)
     stand = spec.worldbody.add_body(name="stand", pos=[x, y, height / 2])
     stand.add_geom(name="stand", type=_CYLINDER, size=[0.12, height / 2, 0], rgba=_WOOD,
@@ -119,11 +126,12 @@ def add_can(spec: mujoco.MjSpec, x: float, y: float, z: float, mass: float) -> N
     mass : float
         In kg; a full one is of 0.37, an empty one of 0.015.
     """
+    _check_spec(spec)
     place = [checks.finite(name, value) for name, value in (("x", x), ("y", y), ("z", z))]
     can = spec.worldbody.add_body(name="can", pos=place)
     can.add_freejoint(name="can")
     can.add_geom(name="can", type=_CYLINDER, size=[CAN_RADIUS, CAN_HALF, 0], mass=checks.positive("mass", mass),
-                 rgba=_RED, friction=[0.8, 0.02, 0.002], condim=4, solref=[0.005, 1], **_TOUCHES)  # fmt: skip
+                 rgba=_RED, friction=[0.8, 0.02, 0.002], condim=4, **_HARD, **_TOUCHES)  # fmt: skip
     for end in (-1, 1):
         can.add_geom(type=_CYLINDER, size=[CAN_RADIUS + 3e-4, 0.004, 0], pos=[0, 0, end * (CAN_HALF - 0.0038)],
                      rgba=_SILVER, **_SEEN)  # fmt: skip
@@ -138,6 +146,7 @@ def add_person(spec: mujoco.MjSpec) -> None:
     the bodies, joints and motors `person_top` and `person_bottom`, close with the motors' forces (N), on the
     can's ends and not much further. The hand itself weighs nothing.
     """
+    _check_spec(spec)
     hand = spec.worldbody.add_body(name="person", gravcomp=1)
     for i, axis in enumerate("xyz"):
         name = f"person_{axis}"
@@ -184,6 +193,10 @@ def _draw_finger(finger: Any, side: float) -> None:
 
 def _draw_rod(body: Any, start: list[float], end: list[float], radius: float, rgba: list[float]) -> None:
     body.add_geom(type=_CAPSULE, fromto=[*start, *end], size=[radius, 0, 0], rgba=rgba, **_SEEN)
+
+
+def _check_spec(spec: mujoco.MjSpec) -> None:
+    checks.instance("spec", spec, mujoco.MjSpec)
 
 
 def _friction(value: float) -> float:
