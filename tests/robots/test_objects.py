@@ -23,10 +23,14 @@ def model():
     return furnished().compile()
 
 
+def meet(model, one, other):
+    """Whether two geoms can touch."""
+    return bool((one.contype & other.conaffinity) | (other.contype & one.conaffinity))
+
+
 def test_names(model):
     for name in ("floor", "bar", "stand", "can", "palm"):
-        assert model.geom(name).contype[0] == 2
-        assert model.geom(name).conaffinity[0] == 3
+        assert model.geom(name).name == name
     assert model.joint("can").type[0] == mujoco.mjtJoint.mjJNT_FREE
     for name in ("person_x", "person_y", "person_z", "person_top", "person_bottom"):
         assert model.joint(name).type[0] == mujoco.mjtJoint.mjJNT_SLIDE
@@ -36,9 +40,29 @@ def test_names(model):
 def test_what_is_only_seen_weighs_nothing(model):
     assert model.body("can").mass[0] == pytest.approx(0.37)
     assert model.body_subtreemass[model.body("person").id] == pytest.approx(0.7)
-    collide = model.geom_contype > 0
-    assert set(model.geom_conaffinity[collide]) == {3}
-    assert set(model.geom_conaffinity[~collide]) == {0}
+
+
+def test_what_touches_what(model):
+    """A can is held by its sides and ends, and stands on balls along its rims; a robot's geoms are 1 and 2."""
+    assert meet(model, model.geom("can"), model.geom("palm"))
+    assert meet(model, model.geom("can"), model.geom("person_top"))
+    assert not meet(model, model.geom("can"), model.geom("stand"))
+    assert (model.geom("can").conaffinity[0] & 1, model.geom("can").contype[0] & 2) == (1, 0)
+    balls = [
+        g for g in map(model.geom, range(model.ngeom)) if g.bodyid[0] == model.body("can").id and g.type[0] == 2
+    ]
+    assert len(balls) == 16
+    for ball in balls:
+        assert meet(model, ball, model.geom("stand"))
+        assert meet(model, ball, model.geom("floor"))
+        assert not meet(model, ball, model.geom("palm"))
+        assert (ball.conaffinity[0] & 1, ball.contype[0]) == (0, 0)
+        assert np.hypot(*ball.pos[:2]) + ball.size[0] == pytest.approx(objects.CAN_RADIUS)
+        assert abs(ball.pos[2]) + ball.size[0] == pytest.approx(objects.CAN_HALF)
+    # The floor, the bar, the stand and the hand touch a robot.
+    for name in ("floor", "bar", "stand", "palm"):
+        assert model.geom(name).conaffinity[0] & 1
+        assert model.geom(name).contype[0] & 2
 
 
 def test_places(model):

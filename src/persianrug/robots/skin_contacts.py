@@ -106,6 +106,7 @@ class SkinContacts:
         self._tracker = ContactTracker(self.layout, silence=silence, blocks=self._blocks)
         self._warm()
         self._due: float | None = None
+        self._updated = 0.0
         # Of frames on the bus: when they were felt, and the net forces then, true ones and as taxels read them.
         self._sent: OrderedDict[int, tuple[float, Floats, Floats, Floats]] = OrderedDict()
         self._counts = {"sent": 0, "decoded": 0, "codes": 0, "explained": 0, "bytes": 0, "touching": 0}
@@ -141,7 +142,9 @@ class SkinContacts:
         estimates += self._decoder.flush()
         for estimate in estimates:
             self._take(estimate, now)
-        if not estimates:
+        # Between frames nothing changes: it is asked only where one is missing.
+        if not estimates and now - self._updated > 1.5 / self.rate:
+            self._updated = now
             self._reading = replace(self._reading, valid=self._valid(self._tracker.update(None, now)))
         return self._reading
 
@@ -171,6 +174,7 @@ class SkinContacts:
         """Make a reading of a frame that was decoded."""
         felt, pressing, force, read = self._sent.pop(estimate.frame)
         contacts = self._tracker.update(estimate, now)
+        self._updated = now
         self.estimate = estimate
         found = {name: np.array([getattr(one, name) for one in contacts]) for name in _READ}
         self._reading = ContactReading(self.patches, felt, **found, valid=self._valid(contacts))

@@ -11,6 +11,8 @@ from persianrug.robots.contacts import ContactSensor, TrueContacts
 from persianrug.robots.spec import RobotSpec
 
 SKINS = ("stiff", "soft", "truth")
+# Of a bus, in seconds: what is later is of no use to anybody.
+_LONGEST = 1.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Touch:
         loss = checks.not_negative("packet_loss", self.packet_loss)
         if loss >= 1:
             raise ValueError(f"packet_loss is {loss:g}; allowed: a number in [0, 1)")
-        checks.not_negative("delay", self.delay)
+        if checks.not_negative("delay", self.delay) > _LONGEST:
+            raise ValueError(f"delay is {self.delay:g}; allowed: seconds, up to {_LONGEST:g}")
         checks.positive("rate", self.rate)
 
     def sensor(self, model: mujoco.MjModel, spec: RobotSpec, seed: int) -> ContactSensor:
