@@ -22,6 +22,9 @@ RATE = 250
 _LOW, _LEAN = 0.55, 0.7
 
 
+_DIVERGED = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
+
+
 @dataclass(frozen=True)
 class Part:
     """A part of a story: whether it was done, and when, in seconds."""
@@ -109,7 +112,18 @@ class Runner:
         task = None
         spent = {"touch": 0.0, "control": 0.0, "physics": 0.0}
         begun = time.perf_counter()
-        told, said = 0, 0
+        told = [0, 0]
+
+        def tell() -> None:
+            """What has come since the last time."""
+            for at, text in body.events[told[1] :]:
+                if on_event is not None:
+                    on_event(at, text)
+            for name, (done, at) in list(body.parts.items())[told[0] :]:
+                if on_part is not None:
+                    on_part(Part(name, done, at))
+            told[:] = len(body.parts), len(body.events)
+
         succeeded, reason = False, ""
         while True:
             clock = time.perf_counter()
@@ -143,19 +157,10 @@ class Runner:
             spent["control"] += decided - sensed
             spent["physics"] += after - moving
             self.ticks.append(decided - sensed)
-            if on_part is not None:
-                for name, (done, at) in list(body.parts.items())[told:]:
-                    on_part(Part(name, done, at))
-                told = len(body.parts)
-            if on_event is not None:
-                for at, text in body.events[said:]:
-                    on_event(at, text)
-                said = len(body.events)
+            tell()
             if reason := self._over():
                 break
-        if on_part is not None:
-            for name, (done, at) in list(body.parts.items())[told:]:
-                on_part(Part(name, done, at))
+        tell()
         if succeeded and scenario.done is not None and not scenario.done(data):
             succeeded, reason = False, "what counts was not reached"
         parts = tuple(
@@ -177,9 +182,9 @@ class Runner:
     def _over(self) -> str:
         """Why this cannot go on; empty if it can."""
         data, scenario = self.data, self.scenario
-        warnings = data.warning[int(mujoco.mjtWarning.mjWARN_BADQACC)].number
-        if warnings or not np.isfinite(data.qpos).all():
-            return f"the physics diverged at {data.time:.2f} s"
+        # MuJoCo warns, and begins anew at time 0.
+        if any(data.warning[int(kind)].number for kind in _DIVERGED) or not np.isfinite(data.qpos).all():
+            return f"the physics diverged at {self.body.time:.2f} s"
         rotation = data.xmat[self._base].reshape(3, 3)
         if data.xpos[self._base][2] < _LOW * scenario.spec.height or rotation[2, 2] < np.cos(_LEAN):
             return f"the robot fell at {data.time:.2f} s"
