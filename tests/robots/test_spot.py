@@ -42,7 +42,7 @@ def test_a_bar_and_a_trot_through_the_skin():
     assert outcome.skin["packets_lost"] == pytest.approx(0.05, abs=0.02)
 
 
-@pytest.mark.parametrize("seed", [0, 1], ids=["full", "empty"])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)], ids=["full", "empty"])
 def test_a_hand_over_through_the_skin(seed):
     """Pick up, hold out, hold while a hand only grips, let go when it pulls, within 0.3 s."""
     outcome, runner = run("pull", seed, SKIN, force=15.0)
@@ -57,6 +57,7 @@ def test_a_hand_over_through_the_skin(seed):
     assert np.abs(runner.body.state.rpy[:2]).max() < 0.05
 
 
+@pytest.mark.slow
 def test_a_weak_pull_is_held_through_the_skin():
     outcome, _ = run("pull", 0, SKIN, force=4.0)
     assert outcome.succeeded, outcome.reason

@@ -11,6 +11,8 @@ from persianrug.robots.handling import draw_in, hold_out, holds, let_go, pick, p
 from persianrug.robots.skills import Skill, turn_joints, wait, walk_to
 
 PARTS = ("walk", "bar", "stop", "pick", "back off", "carry", "offer", "let go", "fold")
+# Those where nobody comes.
+ALONE = (*PARTS[:7], "put back", "fold")
 # The base stands so far before the can when it picks it up, in metres.
 _BEFORE = 0.95
 # Its feet are so far before and behind its middle, in metres.
@@ -120,9 +122,9 @@ def _put_back(body: Body, stand: np.ndarray) -> Skill:
     yield from walk_to(body, lambda: (body.see("stand")[0] - _BEFORE, body.see("stand")[1], 0.0))
     place = body.see("stand_top") + np.array([0.0, 0.0, 0.0575])
     yield from put(body, place, body.state.yaw)
-    body.say("put the can back")
-    yield from fold(body)
     body.done("put back")
+    yield from fold(body)
+    body.done("fold")
     return True
 
 

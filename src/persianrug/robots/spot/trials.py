@@ -36,7 +36,14 @@ def fetch(seed: int, touch: Touch, *, bar: float | None = None, manner: str = "t
     draw.values["bar"] = height
     stand = draw("stand", 0.38, 0.55)
     made = _Made(draw, touch, bars=(Bar(_BAR_FRONT, _BAR_DEPTH, height),), can=(*_CAN, stand), person=manner)
-    return made.scenario("fetch", story.fetch, story.PARTS, 150.0)
+    if manner != "never":
+        return made.scenario("fetch", story.fetch, story.PARTS, 150.0)
+
+    def stands_again(data: mujoco.MjData) -> bool:
+        can, top = data.body("can"), data.body("stand_top").xpos
+        return bool(np.linalg.norm(can.xpos - top - [0, 0, _HALF]) < 0.1 and can.xmat[8] > 0.99)
+
+    return made.scenario("fetch", story.fetch, story.ALONE, 150.0, stands_again)
 
 
 def pick(seed: int, touch: Touch, *, error: float = 0.01) -> Scenario:
