@@ -102,7 +102,7 @@ class SkinContacts:
         self._decoder = SkinDecoder(self.profile, self.profile.encoder(1 / self.ratio))
         self._bus = SimulatedBus(packet_loss, delay=delay, seed=seed)
         silence = max(_SILENCE, _SILENT_FRAMES / self.rate)
-        self._blocks = self.profile.block_of_patch()
+        self._blocks = np.array(self.profile.block_of_patch())
         self._tracker = ContactTracker(self.layout, silence=silence, blocks=self._blocks)
         self._warm()
         self._due: float | None = None
@@ -182,7 +182,8 @@ class SkinContacts:
         counts["decoded"] += 1
         counts["codes"] += len(estimate.explained)
         counts["explained"] += int((estimate.explained & estimate.heard).sum())
-        touching = pressing > _TOUCHES
+        # What is not explained is not believed, and counted as such.
+        touching = (pressing > _TOUCHES) & estimate.explained[self._blocks]
         counts["touching"] += int(touching.sum())
         stderr = np.array([one.force_stderr for one in contacts])
         gaps = (stderr, found["force"] - read, found["force"] - force)
@@ -207,8 +208,8 @@ class SkinContacts:
         packets_lost : float
             The share of packets that did not arrive.
         force_error_predicted, force_error_measured, force_error_of_truth : float
-            Root mean squares, over frames and patches that touch, of the error of a patch's net force, in newtons:
-            as the decoder expects it; as it is against what taxels read, less their noise; as it is against the
+            Root mean squares, over frames and patches that touch and whose code is explained, of the error of a
+            patch's net force, in newtons: as the decoder expects it; as it is against what taxels read, less their noise; as it is against the
             contacts of the same instant, so with gains that differ and dead taxels too.
         """
         counts = self._counts
