@@ -103,7 +103,7 @@ class SkinContacts:
         self._bus = SimulatedBus(packet_loss, delay=delay, seed=seed)
         silence = max(_SILENCE, _SILENT_FRAMES / self.rate)
         self._blocks = np.array(self.profile.block_of_patch())
-        self._tracker = ContactTracker(self.layout, silence=silence, blocks=self._blocks)
+        self._tracker = ContactTracker(self.layout, silence=silence, blocks=self._blocks.tolist())
         self._warm()
         self._due: float | None = None
         self._updated = 0.0
