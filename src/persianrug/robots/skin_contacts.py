@@ -209,8 +209,8 @@ class SkinContacts:
             The share of packets that did not arrive.
         force_error_predicted, force_error_measured, force_error_of_truth : float
             Root mean squares, over frames and patches that touch and whose code is explained, of the error of a
-            patch's net force, in newtons: as the decoder expects it; as it is against what taxels read, less their noise; as it is against the
-            contacts of the same instant, so with gains that differ and dead taxels too.
+            patch's net force, in newtons: as the decoder expects it; as it is against what taxels read, less their
+            noise; as it is against the contacts of the same instant, so with gains that differ and dead taxels too.
         """
         counts = self._counts
         seconds = counts["sent"] / self.rate
