@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo robots test test-all lint bench clean
 
 # The stamps are remade when what is installed could have changed.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -19,6 +19,10 @@ $(VENV)/.installed-bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	touch $@
 
+$(VENV)/.installed-robots: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[robots]'
+	touch $@
+
 demo: $(VENV)/.installed
 	@mkdir -p out
 	$(BIN)/persianrug solve --p 0.045 --ratio 0.25 --measure
@@ -28,6 +32,11 @@ demo: $(VENV)/.installed
 	$(BIN)/persianrug compress examples/data/pbmc68k_reduced.npz --target-loss 0.02 --bits 8 --out out/cells.rug
 	$(BIN)/persianrug verify out/cells.rug --data examples/data/pbmc68k_reduced.npz
 	@echo "Pictures: out/rug.png out/rug-765.png"
+
+# A robot's story, with a film if OpenGL is here: it says what installs that if not.
+robots: $(VENV)/.installed-robots
+	OMP_NUM_THREADS=1 $(BIN)/persianrug robot spot --out out/robot
+	@echo "Page: out/robot/page.html"
 
 # What a user relies on, in minutes. Tests of a file stay together, so that what they share is made once.
 test: $(VENV)/.installed-dev

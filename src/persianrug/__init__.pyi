@@ -7,6 +7,7 @@ from . import integrations as integrations
 from . import knots as knots
 from . import networks as networks
 from . import paper as paper
+from . import robots as robots
 from . import saving as saving
 from . import sketches as sketches
 from . import skin as skin

@@ -45,6 +45,7 @@ def test_all_commands_are_here():
     assert words == {
         "solve", "phase", "weave", "knots", "train", "symmetry", "fit", "plan", "compress", "decompress",
         "inspect", "verify", "reproduce", "sweep run", "sweep status", "sweep export",
+        "robot spot", "robot bench", "robot list",
         "skin fit", "skin plan", "skin bench", "skin send", "skin receive", "skin inspect",
     }  # fmt: skip
 
@@ -87,11 +88,13 @@ def test_has_an_example_that_can_be_typed(run, path):
 
 
 def test_h_is_help_everywhere(run):
-    for path in [(), ("sweep",), ("skin",), *COMMANDS]:
+    for path in [(), ("robot",), ("sweep",), ("skin",), *COMMANDS]:
         assert page(run, path, "-h") == page(run, path)
 
 
-@pytest.mark.parametrize("path", [(), ("sweep",), ("skin",)], ids=["persianrug", "sweep", "skin"])
+@pytest.mark.parametrize(
+    "path", [(), ("robot",), ("sweep",), ("skin",)], ids=["persianrug", "robot", "sweep", "skin"]
+)
 def test_without_a_command_there_is_help(run, path):
     result = run(*path)
     assert (result.returncode, result.stderr) == (2, "")

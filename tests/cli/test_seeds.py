@@ -19,11 +19,13 @@ ARGUMENTS = {
 }
 # Those of skins need more files; tests/cli/test_skin.py has them.
 SKINS = {("skin", "bench"), ("skin", "send"), ("skin", "receive")}
+# Those of robots run for long; tests/cli/test_robot.py has a toy for them.
+ROBOTS = {("robot", "spot"), ("robot", "bench")}
 
 
 def test_all_commands_that_take_one_are_here():
     taking = {path for path, command in COMMANDS.items() if any("--seed" in one.opts for one in command.params)}
-    assert taking == {*ARGUMENTS, *SKINS}
+    assert taking == {*ARGUMENTS, *SKINS, *ROBOTS}
 
 
 @pytest.mark.parametrize("path", ARGUMENTS, ids=" ".join)

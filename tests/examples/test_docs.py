@@ -27,6 +27,8 @@ LEFT_OUT = {
     "mattress.json": "as the insoles",
     "persianrug skin receive ": "waits for a sender; tests/cli/test_skin_stream.py starts both",
     "persianrug skin send ": "takes seconds, and shows little alone",
+    "persianrug robot spot --out run/ --seed 1": "takes a minute; tests/cli/test_robot.py runs a toy",
+    "persianrug robot bench spot --trials 30 --jobs 2": "takes many minutes",
     "model = DistributedDataParallel(network)": "is one of several processes; tests/integrations starts them",
 }
 # What is run with less to do, so that what follows has what it needs.

@@ -91,8 +91,13 @@ def test_a_contact_far_from_all_taxels_is_borne_by_the_nearest(layout):
 
 
 def test_only_taxels_that_face_a_contact_feel_it(layout):
-    frame = Pressing(layout, PATCHES, Softness(1e3, 0.1)).frame(touches(0, [0.1, 0.08, -0.12], [0, 0, -1], [0, 0, 9]))
+    touch = touches(0, [0.1, 0.08, -0.12], [0, 0, -1], [0, 0, 9])
+    frame = Pressing(layout, PATCHES, Softness(1e3, 0.1)).frame(touch)
     assert (layout.normal[frame.any(axis=1), 2] < -0.19).all()
+
+
+def test_nothing_touches_nothing(layout):
+    assert not Pressing(layout, PATCHES).frame(ContactForces.none()).any()
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def fallen():
 
 
 def test_truth_and_skin_agree(fallen):
-    model, sensor, felt, true = fallen
+    model, _, felt, true = fallen
     late = [k for k in range(100, len(felt)) if felt[k].time != felt[k - 1].time]
     instant = {round(one.time, 6): one for one in true}
     weight = model.body_mass.sum() * 9.81
@@ -45,7 +45,7 @@ def test_truth_and_skin_agree(fallen):
 
 
 def test_statistics_say_what_was_sent_and_how_well_it_was_read(fallen):
-    _, sensor, felt, _ = fallen
+    _, sensor, _, _ = fallen
     said = sensor.statistics()
     assert said["ratio"] == pytest.approx(1 / 16, rel=0.01)
     assert said["frames"] == pytest.approx(120, abs=3)
@@ -118,7 +118,7 @@ def test_the_same_seed_feels_the_same():
     assert (felt[0].force != felt[2].force).any()
 
 
-def test_the_true_reading_is_of_now(fallen):
+def test_the_true_reading_is_of_now():
     model, data = world()
     sensor, truth = sensor_of(model), TrueContacts(model, PATCHES)
     for _ in range(60):
@@ -139,6 +139,19 @@ def test_frames_come_at_their_rate():
     sensor = sensor_of(model, rate=1e4, delay=0.0)
     felt, _ = run(sensor, model, data, 0.1)
     assert len({one.time for one in felt}) == 25
+
+
+def test_dead_taxels_are_filled_in_before_the_code():
+    model, data = world()
+    sensor = sensor_of(model)
+    mujoco.mj_step(model, data, 400)
+    sensor.sense(data)
+    dead = sensor._flaws.gains == 0
+    assert dead.any()
+    assert (sensor.frame[dead] != 0).all()
+    # The noise of a mean of six is less.
+    quiet = ~dead & (np.abs(sensor.frame).max(axis=1) < 0.2)
+    assert sensor.frame[quiet].std() == pytest.approx(0.03, rel=0.1)
 
 
 def test_nothing_felt_is_valid_and_zero():

@@ -1,9 +1,13 @@
 import numpy as np
 import pytest
 
+from persianrug.robots.scene import robot_model
+from persianrug.robots.spot.spec import SPEC
 from persianrug.robots.surfaces import Surface
 from persianrug.robots.taxels import Patch, geoms_of_patches, taxel_layout
 from tests.robots.helpers import PATCHES, world
+
+_P = 1.6075
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +67,7 @@ def test_a_geom_that_is_there_twice_counts_once():
         ('type="cylinder" size=".05 .1"', 2 * np.pi * 0.05 * 0.25),
         ('type="box" size=".1 .2 .05"', 8 * (0.02 + 0.01 + 0.005)),
         # Knud Thomsen's formula, exact to about 1%.
-        ('type="ellipsoid" size=".1 .05 .02"', 4 * np.pi * ((5e-3**1.6075 + 2e-3**1.6075 + 1e-3**1.6075) / 3) ** (1 / 1.6075)),
+        ('type="ellipsoid" size=".1 .05 .02"', 4 * np.pi * np.mean([x**_P for x in (5e-3, 2e-3, 1e-3)]) ** (1 / _P)),
     ],
 )  # fmt: skip
 def test_points_are_uniform_on_surfaces_and_normals_point_outward(geom, area):
@@ -108,7 +112,7 @@ def test_unnamed_geoms_are_those_that_collide_and_no_other_patch_names(model):
         ([Patch("p", "arm", 0)], "patch 'p': taxels is 0"),
         ([Patch("p", "arm", 9), Patch("p", "trunk", 9)], "patch 'p' is there twice"),
         ([Patch("p", "arm", 9), Patch("q", "arm", 9)], "patch 'q' covers no geom"),
-        ([Patch("p", "arm", 9, ("rod",)), Patch("q", "arm", 9, ("rod",))], "patch 'q': geom rod is of patch 'p' too"),
+        ([Patch("p", "arm", 9, ("rod",)), Patch("q", "arm", 9, ("rod",))], "'q': geom rod is of patch 'p' too"),
         ([Patch("p", "world", 9, ("floor",))], "patch 'p': its geom 0 is of kind plane"),
         ([], "patches are none"),
     ],
@@ -123,3 +127,18 @@ def test_a_geom_within_another_has_no_room_for_taxels():
       <geom type="sphere" size=".1"/><geom type="box" size=".5 .5 .5"/></body></worldbody></mujoco>"""
     layout = taxel_layout(world(xml)[0], [Patch("p", "b", 60)])
     assert (np.abs(np.abs(layout.position).max(axis=1) - 0.5) < 1e-6).all()
+
+
+def test_the_quadruped_wears_4096():
+    model = robot_model(SPEC)
+    layout = taxel_layout(model, SPEC.patches)
+    assert layout.n_taxels == 4096
+    assert layout.n_sparse == 12288
+    assert layout.patches == tuple(patch.name for patch in SPEC.patches)
+    # Feet and gripper are finer than the body.
+    pitch = {name: float(layout.area[layout.of(name)].mean() ** 0.5) for name in layout.patches}
+    assert pitch["fl_foot"] < 0.012
+    assert pitch["jaw"] < 0.012
+    assert 0.015 < pitch["trunk"] < 0.04
+    covered = geoms_of_patches(model, SPEC.patches)
+    assert len({geom for geoms in covered for geom in geoms}) == sum(map(len, covered))

@@ -18,6 +18,7 @@ from persianrug.cli.codes import decompress, inspect, verify
 from persianrug.cli.draw import phase, weave
 from persianrug.cli.networks import knots, symmetry, train
 from persianrug.cli.paper import reproduce
+from persianrug.cli.robot import app as robots
 from persianrug.cli.sketch import compress, fit, plan
 from persianrug.cli.skin import app as skins
 from persianrug.cli.solve import solve
@@ -41,6 +42,7 @@ for _panel, _commands in _PANELS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
 app.add_typer(skins, name="skin", rich_help_panel="Skins")
+app.add_typer(robots, name="robot", rich_help_panel="Robots")
 app.add_typer(sweeps, name="sweep", rich_help_panel="Many runs")
 
 _INTERRUPTED = 128 + signal.SIGINT

@@ -35,6 +35,9 @@ WRITTEN = (".npz", ".npy", ".h5ad", ".parquet")
 METHODS = ("sampled", "closure")
 ACTIVATIONS = ("identity", "relu", "leaky_relu", "gelu", "tanh")
 SCHEDULES = ("cosine", "constant")
+ROBOTS = ("spot",)
+# What robots feel with.
+SKINS = ("stiff", "soft", "truth")
 FIGURES = (
     "rug", "weights", "loss-ratio", "loss-p", "budget", "heatmap-loss", "heatmap-diagonal", "heatmap-bias",
     "heatmap-interference", "heatmap-interference-spread", "heatmap-offset", "heatmap-lyapunov-max",

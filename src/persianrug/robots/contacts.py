@@ -120,14 +120,14 @@ class ContactForces:
         # The frame's first axis points from the first geom to the second, and the force is on the second.
         which, side = np.nonzero(patch[found] >= 0)
         sign = np.where(side == 1, 1.0, -1.0)[:, None]
-        patch, number = patch[found][which, side], found[which]
-        frame = contact.frame[number].reshape(-1, 3, 3)
+        patch = patch[found][which, side]
+        frame = contact.frame[found[which]].reshape(-1, 3, 3)
         body = self._body[patch]
         turned = data.xmat[body].reshape(-1, 3, 3)
         world = (force[which, None] @ frame)[:, 0]
         return Touches(
             patch,
-            _turn(contact.pos[number] - data.xpos[body], turned),
+            _turn(contact.pos[found[which]] - data.xpos[body], turned),
             _turn(-sign * frame[:, 0], turned),
             _turn(sign * world, turned),
             force[which, 0],
@@ -159,7 +159,7 @@ class TrueContacts:
     def reading(self, touches: Touches, time: float) -> ContactReading:
         """What these contacts are to the patches; their area is not known."""
         count = len(self.patches)
-        pressing = np.bincount(touches.patch, touches.pressing, count)
+        pressing = np.bincount(touches.patch, touches.pressing, count).astype(np.float64)
         force, moment = np.zeros((2, count, 3))
         np.add.at(force, touches.patch, touches.force)
         np.add.at(moment, touches.patch, touches.pressing[:, None] * touches.place)

@@ -13,7 +13,7 @@ from persianrug.skin import Layout
 
 # So many numbers of noise are drawn once, and each frame takes some that follow each other, from anywhere on.
 _POOL = 1 << 20
-# A dead taxel is taken to read what so many of its nearest neighbours do, of those that do not face elsewhere: whose
+# A dead taxel is taken to read what so many of its nearest neighbours do, of those that face as it does: whose
 # normals are turned from its own by less than acos of this.
 _NEIGHBOURS, _FACING = 6, 0.5
 
@@ -80,7 +80,7 @@ class Mending:
     """
 
     def __init__(self, layout: Layout, dead: NDArray[np.bool_]) -> None:
-        neighbours = [_neighbours(layout, dead, taxel) for taxel in np.flatnonzero(dead)]
+        neighbours = [_neighbours(layout, dead, taxel) for taxel in np.flatnonzero(dead).tolist()]
         # Those that have none read nothing.
         self._dead = np.array([t for t, near in zip(np.flatnonzero(dead), neighbours, strict=True) if len(near)],
                               dtype=np.int64)  # fmt: skip

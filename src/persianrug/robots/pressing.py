@@ -60,9 +60,10 @@ class Pressing:
     """Spreads the forces of contacts over taxels.
 
     A contact with the force F covers the radius a, a^2 = (3 F R / 4 E)^(2/3) + blur^2: Hertz's, and what the skin
-    blurs; and no less than 1.2 times the distance between taxels. Each taxel of the patch that faces it, at the distance d along its plane, bears a share of the force
-    vector in proportion to sqrt(1 - d^2 / a^2), as pressure has it under a sphere; the shares sum to 1. Where no
-    taxel is so near the nearest bears all.
+    blurs; and no less than 1.2 times the distance between taxels, so that several feel it. Each taxel of the patch
+    that faces it, at the distance d along its plane, bears a share of the force vector in proportion to
+    sqrt(1 - d^2 / a^2), as pressure has it under a sphere; the shares sum to 1. Where no taxel is so near the
+    nearest bears all.
 
     Parameters
     ----------
@@ -81,7 +82,9 @@ class Pressing:
     def __init__(self, layout: Layout, patches: Sequence[Patch], softness: Softness = STIFF) -> None:
         names = tuple(patch.name for patch in patches)
         if names != layout.patches:
-            raise ValueError(f"patches are {', '.join(names)}; allowed: {', '.join(layout.patches)}, as the layout has")
+            raise ValueError(
+                f"patches are {', '.join(names)}; allowed: {', '.join(layout.patches)}, as the layout has"
+            )
         if layout.tangents is None:
             raise ValueError("layout has no tangents; allowed: taxels of pressure and two shears")
         self.layout, self.softness = layout, softness

@@ -37,8 +37,9 @@ _TOUCHES = 1.0
 class SkinContacts:
     """A sensor that feels through a skin: what it says is late by the bus, and as exact as what is decoded.
 
-    At its rate it reads its taxels, which are noisy, and some dead, which it fills in from their neighbours; encodes them, one code for each group of
-    patches; sends the codes in packets over a bus; and decodes what arrives, which is its reading until the next.
+    At its rate it reads its taxels, which are noisy, and some dead; fills in these from their neighbours; encodes
+    all, one code for each group of patches; sends the codes in packets over a bus; and decodes what arrives, which
+    is its reading until the next.
     A patch whose codes do not come, or are not explained by what is decoded, is not valid.
 
     Parameters
@@ -149,7 +150,8 @@ class SkinContacts:
         estimates += self._decoder.flush()
         for estimate in estimates:
             self._take(estimate, now)
-        if not estimates and now >= self._taken + 1 / self.rate - _ROUNDING:
+        # Between frames nothing changes: it is asked only where one is missing.
+        if not estimates and now >= self._taken + 1.5 / self.rate:
             self._reading = replace(self._reading, valid=self._tracker.measure(None, now)["valid"])
         return self._reading
 
@@ -208,9 +210,9 @@ class SkinContacts:
         packets_lost : float
             The share of packets that did not arrive.
         force_error_predicted, force_error_measured, force_error_of_truth : float
-            Root mean squares, over frames and patches that touch and are valid, of the error of a patch's net force, in newtons:
-            as the decoder expects it; as it is against what taxels read, less their noise; as it is against the
-            contacts of the same instant, so with what gains that differ and dead taxels do too.
+            Root mean squares, over frames and patches that touch and are valid, of the error of a patch's net
+            force, in newtons: as the decoder expects it; as it is against what taxels read, less their noise; as
+            it is against the contacts of the same instant, so with what gains and dead taxels do to it too.
         """
         counts = self._counts
         seconds = counts["sent"] / self.rate

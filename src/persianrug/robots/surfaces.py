@@ -78,7 +78,7 @@ class Surface:
         return np.array(areas[self.kind])
 
     def _stretch(self, ball: Floats) -> Floats:
-        """How many times as large the surface of the ellipsoid is as that of the unit ball, at directions (k, 3)."""
+        """How many times as large as the unit ball's the ellipsoid's surface is, at directions (k, 3)."""
         return float(self.size.prod()) * np.linalg.norm(ball / self.size, axis=1)
 
     def sample(self, count: int, random: np.random.Generator) -> tuple[Floats, Floats]:
@@ -133,9 +133,9 @@ class Surface:
                 inside &= place @ plane[:3] + plane[3] < 0
             return inside
         if self.kind == "box":
-            return (np.abs(place) < self.size).all(axis=1)
+            return np.asarray((np.abs(place) < self.size).all(axis=1))
         if self.kind == "ellipsoid":
-            return np.square(place / self.size).sum(axis=1) < 1
+            return np.asarray(np.square(place / self.size).sum(axis=1) < 1)
         if self.kind == "cylinder":
             return (np.abs(place[:, 2]) < b) & (np.hypot(place[:, 0], place[:, 1]) < a)
         if self.kind == "capsule":

@@ -67,7 +67,9 @@ def geoms_of_patches(model: mujoco.MjModel, patches: Sequence[Patch]) -> list[li
             if geom < 0 or model.geom_bodyid[geom] != body:
                 raise ValueError(f"patch {patch.name!r}: geom is {name!r}; allowed: geoms of body {patch.body}")
             if taken.setdefault(geom, patch.name) != patch.name:
-                raise ValueError(f"patch {patch.name!r}: geom {name} is of patch {taken[geom]!r} too; allowed: one")
+                raise ValueError(
+                    f"patch {patch.name!r}: geom {name} is of patch {taken[geom]!r} too; allowed: one"
+                )
     collides = (model.geom_contype != 0) | (model.geom_conaffinity != 0)
     found = []
     for patch, body in zip(patches, bodies, strict=True):
@@ -77,7 +79,9 @@ def geoms_of_patches(model: mujoco.MjModel, patches: Sequence[Patch]) -> list[li
             here = [geom for geom in here if geom not in taken]
             taken |= dict.fromkeys(here, patch.name)
         if not here:
-            raise ValueError(f"patch {patch.name!r} covers no geom of body {patch.body}; allowed: one that collides")
+            raise ValueError(
+                f"patch {patch.name!r} covers no geom of body {patch.body}; allowed: one that collides"
+            )
         found.append(sorted(here))
     return found
 
@@ -113,13 +117,13 @@ def taxel_layout(model: mujoco.MjModel, patches: Sequence[Patch], seed: int = 0)
     first /= np.linalg.norm(first, axis=1, keepdims=True)
     counts = [len(position) for position, _, _ in parts]
     return Layout(
-        np.concatenate([position for position, _, _ in parts]),  # type: ignore[arg-type]
-        normal,  # type: ignore[arg-type]
-        np.repeat([area / count for (_, _, area), count in zip(parts, counts, strict=True)], counts),  # type: ignore[arg-type]
+        np.concatenate([position for position, _, _ in parts]),
+        normal,
+        np.repeat([area / count for (_, _, area), count in zip(parts, counts, strict=True)], counts),
         np.repeat(np.arange(len(parts), dtype=np.int32), counts),
         tuple(patch.name for patch in patches),
         tuple(patch.body for patch in patches),
-        np.stack([first, np.cross(normal, first)], axis=1),  # type: ignore[arg-type]
+        np.stack([first, np.cross(normal, first)], axis=1),
     )
 
 
@@ -141,7 +145,9 @@ def _covered(shapes: list[Surface], count: int, random: np.random.Generator) -> 
         normals.append(normal[seen])
     position, normal = np.concatenate(positions), np.concatenate(normals)
     if len(position) < count:
-        raise ValueError(f"its geoms show too little of themselves for {count} taxels; allowed: those with a surface")
+        raise ValueError(
+            f"its geoms show too little of themselves for {count} taxels; allowed: those with a surface"
+        )
     chosen = _far_apart(position, count)
     return position[chosen], normal[chosen], float(areas.sum()) * len(position) / most
 

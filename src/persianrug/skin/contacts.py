@@ -187,7 +187,7 @@ class _Sums:
         self.of_values, self.of_variances = self._matrix(values), self._matrix(variances)
 
     def _matrix(self, of_axes: list[Floats]) -> tuple[Floats, Any]:
-        """The table (n_taxels * axes, k) of k statistics of each number, and the matrix that sums these by patch."""
+        """The table (n_taxels * axes, k) of statistics of each number, and the matrix that sums them by patch."""
         table = np.stack(of_axes, axis=1).reshape(self.count * self.axes, -1)
         k = table.shape[1]
         column, which = np.nonzero(table)

@@ -23,7 +23,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,6 +34,7 @@ from persianrug.skin import ros
 from persianrug.skin.contacts import Contact
 from persianrug.skin.estimate import Estimate
 from persianrug.skin.layout import Layout
+from persianrug.skin.mcap_writer import MessageWriter
 from persianrug.skin.ros_skin import (
     CONTACT,
     LAYOUT,
@@ -52,11 +52,6 @@ _SCHEMAS = {
     LAYOUT: ros.POINTS, NAMES: ros.STRING, _STATE: ros.STRING, _TAXELS: ros.FLOATS, _CONTACTS: ros.POINTS,
     _CODE: ros.INTEGERS, _TRUTH: ros.FLOATS,
 }  # fmt: skip
-# What is lost at most where a process is killed: so many bytes, or seconds. The frame that ends a chunk waits
-# until that is packed, longer where it is larger.
-_CHUNK_BYTES, _CHUNK_SECONDS = 1 << 18, 1.0
-# Of the time of ROS 2.
-_MOST_SECONDS = 2**31 - 1
 
 
 class BlockCode(Protocol):
@@ -97,10 +92,11 @@ class Record:
     truth: NDArray[np.float32] | None
 
 
-class RecordingWriter:
+class RecordingWriter(MessageWriter):
     """Writes frames to an MCAP file as they are decoded; use it in a `with` statement, or close it.
 
-    A process that is killed leaves a file that ends early, and is read up to its last second or megabyte.
+    Messages of other topics may be added between frames; the first frame comes before all of them. A process that
+    is killed leaves a file that ends early, and is read up to its last second or megabyte.
 
     Parameters
     ----------
@@ -117,26 +113,13 @@ class RecordingWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str], layout: Layout) -> None:
-        try:
-            from mcap.writer import Writer
-        except ImportError:
-            raise ValueError(f"recordings take the package mcap; allowed: after {installing('skin')}") from None
         self.layout = checks.instance("layout", layout, Layout)
-        if not os.fspath(checks.path("path", path)).lower().endswith(".mcap"):
-            raise ValueError(f"path is {checks.shown(os.fspath(path))}; allowed: a name that ends in .mcap")
-        self.path = files.check_writable(path)
+        super().__init__(path)
         shape = (layout.n_taxels, layout.axes)
         self._taxels = ros.ArrayPacker(shape, ("taxel", "axis"))
         self._contacts = ros.PointPacker(CONTACT, len(layout.patches), "skin")
         self._codes: dict[int, ros.ArrayPacker] = {}
-        self._channels: dict[str, int] = {}
-        self.frames, self._waiting, self._flushed, self._whole = 0, 0, 0, True
-        self._file = self.path.open("wb")
-        # Chunks end where this says, between frames; the writer's own size is never reached.
-        self._writer = Writer(self._file, chunk_size=1 << 62, enable_data_crcs=True)
-        with self._told():
-            self._writer.start(profile="ros2", library="persianrug")
-            self._file.flush()
+        self.frames = 0
 
     def write(
         self,
@@ -167,12 +150,7 @@ class RecordingWriter:
         OSError
             If the disk is full.
         """
-        if self._file.closed:
-            raise ValueError(f"recording {self.path} is closed; allowed: frames before that")
-        seconds = checks.not_negative("time", time)
-        if seconds > _MOST_SECONDS:
-            raise ValueError(f"time is {seconds:.6g} s; allowed: up to {_MOST_SECONDS} s")
-        stamp = round(seconds * 1e9)
+        stamp = self.stamp(time)
         if [contact.patch for contact in contacts] != list(self.layout.patches):
             raise ValueError(f"contacts are {len(contacts)}; allowed: one for each of the layout's "
                              f"{len(self.layout.patches)} patches, in its order")  # fmt: skip
@@ -192,62 +170,18 @@ class RecordingWriter:
         ]
         if truth is not None:
             messages.append((_TRUTH, self._taxels(truth)))
-        with self._told():
-            self._whole = False
-            if self.frames == 0:
-                self._flushed = stamp
-                for topic, content in pack_layout(self.layout, stamp):
-                    self._add(topic, content, stamp)
-            for topic, content in messages:
-                self._add(topic, content, stamp)
-            self.frames += 1
-            self._whole = True
-            if self._waiting >= _CHUNK_BYTES or abs(stamp - self._flushed) >= _CHUNK_SECONDS * 1e9:
-                self._writer.flush()  # type: ignore[no-untyped-call]
-                self._waiting, self._flushed = 0, stamp
+        if self.frames == 0:
+            messages = [*pack_layout(self.layout, stamp), *messages]
+        self.add([(topic, _SCHEMAS[topic], content) for topic, content in messages], stamp, self.frames)
+        self.frames += 1
 
-    def close(self) -> None:
-        """End the recording; nothing where it has ended."""
-        if not self._file.closed:
-            with self._told():
-                # An interrupt within a frame leaves the file as a killed process does.
-                if self._whole:
-                    self._writer.finish()  # type: ignore[no-untyped-call]
-                self._file.close()
-
-    def __enter__(self) -> RecordingWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def _ended(self) -> str:
+        return f"ends before frame {self.frames} of it"
 
     def _code_packer(self, size: int) -> ros.ArrayPacker:
         if size not in self._codes:
             self._codes[size] = ros.ArrayPacker((size,), ("entry",), ros.INTEGERS)
         return self._codes[size]
-
-    def _add(self, topic: str, content: bytes, stamp: int) -> None:
-        if topic not in self._channels:
-            name = _SCHEMAS[topic]
-            schema = self._writer.register_schema(name, "ros2msg", ros.DEFINITIONS[name].encode())
-            self._channels[topic] = self._writer.register_channel(topic, "cdr", schema)
-        sequence = self.frames % (1 << 32)
-        self._writer.add_message(self._channels[topic], stamp, content, stamp, sequence)
-        self._waiting += len(content)
-
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """Whatever the disk refuses ends the recording, and says so."""
-        try:
-            yield
-        except OSError as error:
-            # What waits in its buffer is refused again.
-            with contextlib.suppress(OSError):
-                self._file.close()
-            said = f"{error.strerror}: recording {self.path} ends before frame {self.frames} of it"
-            raise OSError(error.errno, said) from None
 
 
 class RecordingReader:

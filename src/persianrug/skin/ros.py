@@ -27,7 +27,16 @@ string label
 uint32 size
 uint32 stride
 """
-_POINT_CLOUD = """std_msgs/Header header
+_HEADER = """================================================================================
+MSG: std_msgs/Header
+builtin_interfaces/Time stamp
+string frame_id
+================================================================================
+MSG: builtin_interfaces/Time
+int32 sec
+uint32 nanosec
+"""
+_POINT_CLOUD = f"""std_msgs/Header header
 uint32 height
 uint32 width
 PointField[] fields
@@ -36,15 +45,7 @@ uint32 point_step
 uint32 row_step
 uint8[] data
 bool is_dense
-================================================================================
-MSG: std_msgs/Header
-builtin_interfaces/Time stamp
-string frame_id
-================================================================================
-MSG: builtin_interfaces/Time
-int32 sec
-uint32 nanosec
-================================================================================
+{_HEADER}================================================================================
 MSG: sensor_msgs/PointField
 uint8 INT8=1
 uint8 UINT8=2
@@ -59,17 +60,49 @@ uint32 offset
 uint8 datatype
 uint32 count
 """
-STRING, FLOATS, INTEGERS, POINTS = (
+_JOINTS = f"""std_msgs/Header header
+string[] name
+float64[] position
+float64[] velocity
+float64[] effort
+{_HEADER}"""
+_TRANSFORMS = f"""geometry_msgs/TransformStamped[] transforms
+================================================================================
+MSG: geometry_msgs/TransformStamped
+std_msgs/Header header
+string child_frame_id
+Transform transform
+================================================================================
+MSG: geometry_msgs/Transform
+Vector3 translation
+Quaternion rotation
+================================================================================
+MSG: geometry_msgs/Vector3
+float64 x
+float64 y
+float64 z
+================================================================================
+MSG: geometry_msgs/Quaternion
+float64 x 0
+float64 y 0
+float64 z 0
+float64 w 1
+{_HEADER}"""
+STRING, FLOATS, INTEGERS, POINTS, JOINTS, TRANSFORMS = (
     "std_msgs/msg/String",
     "std_msgs/msg/Float32MultiArray",
     "std_msgs/msg/Int32MultiArray",
     "sensor_msgs/msg/PointCloud2",
+    "sensor_msgs/msg/JointState",
+    "tf2_msgs/msg/TFMessage",
 )
 DEFINITIONS = {
     STRING: "string data\n",
     FLOATS: _MULTI_ARRAY.format(kind="float32"),
     INTEGERS: _MULTI_ARRAY.format(kind="int32"),
     POINTS: _POINT_CLOUD,
+    JOINTS: _JOINTS,
+    TRANSFORMS: _TRANSFORMS,
 }
 _DATATYPES = {"u1": 2, "i4": 5, "f4": 7, "f8": 8}
 _TYPES = {number: np.dtype(f"<{kind}") for kind, number in _DATATYPES.items()}
@@ -83,11 +116,16 @@ class _Writer:
     def __init__(self) -> None:
         self.content = bytearray()
 
-    def number(self, kind: str, *values: int) -> _Writer:
+    def number(self, kind: str, *values: float) -> _Writer:
         size = struct.calcsize(kind)
         for value in values:
             self.content += bytes(-len(self.content) % size) + struct.pack(f"<{kind}", value)
         return self
+
+    def stamp(self, nanoseconds: int) -> _Writer:
+        # Seconds are a signed number of 32 bits in ROS: it ends in 2038.
+        second, rest = divmod(nanoseconds, 10**9)
+        return self.number("i", second).number("I", rest)
 
     def text(self, value: str) -> _Writer:
         encoded = value.encode() + b"\0"
@@ -135,6 +173,27 @@ def pack_text(text: str) -> bytes:
 def unpack_text(content: bytes) -> str:
     """The text of a String; ValueError where it is none."""
     return _Reader(content).text()
+
+
+def pack_joints(
+    stamp: int, names: Sequence[str], position: NDArray[Any], velocity: NDArray[Any], effort: NDArray[Any]
+) -> bytes:
+    """A JointState at a time in nanoseconds: of each joint angle or place, speed, and torque or force."""
+    message = _Writer().stamp(stamp).text("")
+    message.number("I", len(names))
+    for name in names:
+        message.text(name)
+    for values in (position, velocity, effort):
+        message.number("I", len(values)).number("d", *values)
+    return message.bytes()
+
+
+def pack_transforms(stamp: int, parent: str, children: Sequence[str], poses: NDArray[Any]) -> bytes:
+    """A TFMessage at a time in nanoseconds: places and quaternions, w first, (k, 7) of frames in their parent."""
+    message = _Writer().number("I", len(children))
+    for child, pose in zip(children, poses, strict=True):
+        message.stamp(stamp).text(parent).text(child).number("d", *pose[:3], *pose[4:7], pose[3])
+    return message.bytes()
 
 
 class ArrayPacker:
@@ -200,9 +259,7 @@ class PointPacker:
 
     def __call__(self, stamp: int, points: NDArray[Any]) -> bytes:
         """The message of points at a time in nanoseconds."""
-        second, rest = divmod(stamp, 10**9)
-        # Seconds are a signed number of 32 bits in ROS: it ends in 2038.
-        time = struct.pack("<iI", second, rest)
+        time = _Writer().stamp(stamp).content
         return _ENCAPSULATION + time + self._start + points.astype(self.dtype, copy=False).tobytes() + b"\0"
 
 

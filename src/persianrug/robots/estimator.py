@@ -1,0 +1,172 @@
+"""Where a robot takes itself to be: the truth, or what its legs and an inertial sensor tell."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass
+from typing import Protocol
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from persianrug.robots.contacts import ContactReading
+from persianrug.robots.gait import GaitPlanner
+from persianrug.robots.spec import RobotSpec
+
+Floats = NDArray[np.float64]
+
+
+class Estimator(Protocol):
+    """Positions and velocities of the robot's joints, the free one first."""
+
+    def estimate(self, data: mujoco.MjData, reading: ContactReading, dt: float) -> tuple[Floats, Floats]:
+        """q (nq,) and v (nv,) at this tick, `dt` seconds after the last one."""
+        ...
+
+
+class TrueState:
+    """The state of the simulation as it is.
+
+    Parameters
+    ----------
+    nq, nv : int
+        Of the robot alone, whose joints come first in the scene.
+    """
+
+    def __init__(self, nq: int, nv: int) -> None:
+        self.nq, self.nv = nq, nv
+
+    def estimate(self, data: mujoco.MjData, reading: ContactReading, dt: float) -> tuple[Floats, Floats]:  # noqa: ARG002
+        return data.qpos[: self.nq].copy(), data.qvel[: self.nv].copy()
+
+
+@dataclass(frozen=True)
+class BodyNoise:
+    """Standard deviations of what a robot measures of itself.
+
+    Parameters
+    ----------
+    tilt : float
+        Of the base's orientation, in rad.
+    gyro : float
+        In rad/s.
+    accelerometer : float
+        In m/s^2.
+    angle, speed : float
+        Of joints, in rad and rad/s.
+    """
+
+    tilt: float = 0.003
+    gyro: float = 0.01
+    accelerometer: float = 0.15
+    angle: float = 0.0005
+    speed: float = 0.03
+
+
+# A foot carries where it has felt the ground for so long, in seconds.
+_LOADED = 0.04
+# Time constants of speed and height in seconds, and the rate at which the accelerometer's offset is learnt.
+_SPEED, _HEIGHT, _OFFSET = 0.03, 0.1, 0.3
+# The offset is at most so much, in m/s^2.
+_MOST_OFFSET = 0.5
+# So far is the lowest point of a loaded foot below its radius, in metres: it is soft.
+_SUNK = 0.003
+
+
+class LegOdometry:
+    """Speed and place from the feet that carry, and from an inertial sensor on the base.
+
+    A foot that carries rolls on the ground: the point of it that touches stands still. So the speed of the base is
+    minus that of this point relative to it. The accelerometer fills the time between.
+
+    Parameters
+    ----------
+    model : mujoco.MjModel
+        Of the robot alone.
+    spec : RobotSpec
+    planner : GaitPlanner
+        Which feet should stand, and how high the ground is where they do.
+    noise : BodyNoise
+    seed : int
+    """
+
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        spec: RobotSpec,
+        planner: GaitPlanner,
+        noise: BodyNoise | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.model, self.planner, self.noise = model, planner, noise or BodyNoise()
+        self.data = mujoco.MjData(model)
+        self.random = np.random.default_rng(seed)
+        self.feet = [model.geom(foot.geom).id for foot in spec.feet]
+        self.radius = float(model.geom_size[self.feet[0], 0])
+        self.patches = [foot.patch for foot in spec.feet]
+        self.position: Floats | None = None
+        self.velocity = np.zeros(3)
+        self._index: NDArray[np.int64] | None = None
+        self._offset = np.zeros(3)
+        self._loaded = np.zeros(len(self.feet))
+        self._jacobian = np.zeros((3, model.nv))
+
+    def estimate(self, data: mujoco.MjData, reading: ContactReading, dt: float) -> tuple[Floats, Floats]:
+        q, v, acceleration = self._measure(data)
+        if self.position is None:
+            self.position = data.qpos[:3].copy()
+        q[:3], v[:3] = 0.0, 0.0
+        self.data.qpos[:] = q
+        mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_comPos(self.model, self.data)
+        self.velocity = self.velocity + (acceleration + self._offset) * dt
+        if self._index is None:
+            self._index = np.array([reading.patches.index(name) for name in self.patches])
+        index = self._index
+        felt = reading.valid[index] & (reading.pressing[index] > self.planner.gait.touch)
+        self._loaded = np.where(felt & self.planner.stance, self._loaded + dt, 0.0)
+        carrying = np.flatnonzero(self._loaded > _LOADED)
+        if len(carrying):
+            speeds, heights = zip(*(self._of_foot(int(i), v) for i in carrying), strict=True)
+            error = sum(speeds) / len(speeds) - self.velocity
+            self.velocity = self.velocity + (1 - math.exp(-dt / _SPEED)) * error
+            self._offset = np.clip(self._offset + _OFFSET * error * dt, -_MOST_OFFSET, _MOST_OFFSET)
+            height = statistics.median(heights)
+            self.position[2] += (1 - math.exp(-dt / _HEIGHT)) * (height - self.position[2])
+        self.position = self.position + self.velocity * dt
+        q[:3], v[:3] = self.position, self.velocity
+        return q, v
+
+    def _measure(self, data: mujoco.MjData) -> tuple[Floats, Floats, Floats]:
+        """What joints, gyroscope and accelerometer say, and the acceleration of the base in the world."""
+        noise, draw = self.noise, self.random.normal
+        nq, nv = self.model.nq, self.model.nv
+        q, v = data.qpos[:nq].copy(), data.qvel[:nv].copy()
+        true, measured, slip = np.zeros(9), np.zeros(9), np.zeros(4)
+        mujoco.mju_quat2Mat(true, q[3:7])
+        tilt = draw(0, noise.tilt, 3)
+        size = float(np.sqrt(tilt @ tilt))
+        mujoco.mju_axisAngle2Quat(slip, tilt / max(size, 1e-12), size)
+        turned = np.zeros(4)
+        mujoco.mju_mulQuat(turned, q[3:7], slip)
+        q[3:7] = turned
+        mujoco.mju_quat2Mat(measured, turned)
+        v[3:6] += draw(0, noise.gyro, 3)
+        q[7:] += draw(0, noise.angle, nq - 7)
+        v[6:] += draw(0, noise.speed, nv - 6)
+        gravity = self.model.opt.gravity
+        # What the sensor feels in its own frame, and what that says with the orientation that was measured.
+        felt = true.reshape(3, 3).T @ (data.qacc[:3] - gravity) + draw(0, noise.accelerometer, 3)
+        return q, v, measured.reshape(3, 3) @ felt + gravity
+
+    def _of_foot(self, i: int, v: Floats) -> tuple[Floats, float]:
+        """The speed (3,) of the base, and its height, if foot i stands still."""
+        geom = self.feet[i]
+        middle = self.data.geom_xpos[geom]
+        lowest = middle - np.array([0.0, 0.0, self.radius])
+        mujoco.mj_jac(self.model, self.data, self._jacobian, None, lowest, self.model.geom_bodyid[geom])
+        assert self.position is not None  # noqa: S101
+        ground = self.planner.terrain.height(float(self.position[0] + middle[0]))
+        return -(self._jacobian @ v), ground + self.radius - _SUNK - middle[2]

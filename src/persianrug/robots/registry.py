@@ -1,0 +1,8 @@
+"""The robots that ship, by name."""
+
+from __future__ import annotations
+
+from persianrug.robots.robot import Robot
+from persianrug.robots.spot import ROBOT as SPOT
+
+ROBOTS: dict[str, Robot] = {robot.spec.name: robot for robot in (SPOT,)}

@@ -1,0 +1,47 @@
+"""A robot that ships: its data, where they are from, and what it can be made to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from persianrug.robots.facts import Fact
+from persianrug.robots.scenario import Scenario
+from persianrug.robots.spec import RobotSpec
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A kind of scenario.
+
+    Parameters
+    ----------
+    what : str
+        One line for users.
+    make : callable
+        `make(seed, touch, **options)` is a scenario with everything drawn from the seed.
+    options : mapping
+        What else it takes, with defaults.
+    """
+
+    what: str
+    make: Callable[..., Scenario]
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Robot:
+    """A robot that ships.
+
+    Parameters
+    ----------
+    spec : RobotSpec
+    facts : tuple of Fact
+    trials : mapping of str to Trial
+        By name; the first is what it does where users do not say.
+    """
+
+    spec: RobotSpec
+    facts: tuple[Fact, ...]
+    trials: Mapping[str, Trial]

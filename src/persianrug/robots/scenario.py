@@ -1,0 +1,84 @@
+"""A scenario: a scene, a robot in it with all that makes it move, and what it is to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from persianrug.robots.body import Body
+from persianrug.robots.contacts import ContactSensor
+from persianrug.robots.controller import LeggedController
+from persianrug.robots.estimator import Estimator
+from persianrug.robots.skills import Skill
+from persianrug.robots.spec import RobotSpec
+
+Floats = NDArray[np.float64]
+
+
+class Actor(Protocol):
+    """Whoever else acts in a scene, as a person: sees all, and sets motors of its own."""
+
+    def act(self, data: mujoco.MjData, body: Body) -> None:
+        """Do what there is to do in this tick."""
+        ...
+
+
+@dataclass
+class Scenario:
+    """Everything that a run needs.
+
+    Parameters
+    ----------
+    name : str
+    spec : RobotSpec
+    seed : int
+    model : mujoco.MjModel
+        The scene; the joints and motors of the robot come first in it.
+    xml : str
+        The same, for whoever draws it later.
+    start : array (nq,)
+        Where everything is in the beginning.
+    controller, sensor, estimator
+        What the robot moves, feels and knows its place by.
+    task : callable
+        `task(body)` is a skill; what it returns says whether it succeeded.
+    parts : tuple of str
+        Of the story, in their order.
+    things : mapping of str to str
+        Bodies of the scene by the names by which skills ask where they are.
+    seconds : float
+        After so many it has failed.
+    actors : list
+    disturb : callable, optional
+        `disturb(data)` is called before each tick, as for pushes.
+    done : callable, optional
+        `done(data)` says of the truth whether what counts was reached, once the task has ended.
+    drawn : mapping
+        What was drawn at random.
+    seen_wrong : array (3,)
+        By how much the camera is wrong about places of things, in metres.
+    """
+
+    name: str
+    spec: RobotSpec
+    seed: int
+    model: mujoco.MjModel
+    xml: str
+    start: Floats
+    controller: LeggedController
+    sensor: ContactSensor
+    estimator: Estimator
+    task: Callable[[Body], Skill]
+    parts: tuple[str, ...]
+    things: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 120.0
+    actors: list[Actor] = field(default_factory=list)
+    disturb: Callable[[mujoco.MjData], None] | None = None
+    done: Callable[[mujoco.MjData], bool] | None = None
+    drawn: Mapping[str, Any] = field(default_factory=dict)
+    seen_wrong: Floats = field(default_factory=lambda: np.zeros(3))

@@ -1,0 +1,29 @@
+"""A robot is data beside its model: nothing else knows its name."""
+
+from pathlib import Path
+
+import pytest
+
+import persianrug
+from persianrug.robots.registry import ROBOTS
+from persianrug.robots.scene import robot_model
+
+ROOT = Path(persianrug.__file__).parent
+# What lists robots: the registry, and the names that the command line offers.
+LISTS = {"robots/registry.py", "cli/options.py"}
+
+
+@pytest.mark.parametrize("name", ROBOTS)
+def test_no_file_but_its_own_has_its_name_or_its_joints(name):
+    model = robot_model(ROBOTS[name].spec)
+    words = {name, *(model.joint(k).name for k in range(1, model.njnt))} - set(
+        ROBOTS[name].spec.arm.finger.split()
+    )
+    found = []
+    for path in sorted(ROOT.rglob("*.py")):
+        place = path.relative_to(ROOT).as_posix()
+        if place.startswith(f"robots/{name}/") or place in LISTS:
+            continue
+        text = path.read_text()
+        found += [(place, word) for word in words if f'"{word}"' in text or f"'{word}'" in text]
+    assert not found

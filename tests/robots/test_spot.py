@@ -1,0 +1,122 @@
+"""The quadruped with its skin in the loop: parts of the story, and what it does when something goes wrong."""
+
+import numpy as np
+import pytest
+
+from persianrug.robots.runner import Runner
+from persianrug.robots.skin_contacts import NothingFelt
+from persianrug.robots.spot import ROBOT
+from persianrug.robots.touching import Touch
+
+SKIN, TRUTH = Touch(), Touch(skin="truth")
+
+
+class NumbHands:
+    """A sensor whose gripper feels nothing."""
+
+    def __init__(self, sensor):
+        self.sensor, self.patches = sensor, sensor.patches
+
+    def sense(self, data):
+        reading = self.sensor.sense(data)
+        hands = [reading.patches.index(name) for name in ("jaw", "finger")]
+        reading = type(reading)(**{name: np.copy(value) if isinstance(value, np.ndarray) else value
+                                   for name, value in vars(reading).items()})  # fmt: skip
+        reading.pressing[hands], reading.force[hands] = 0.0, 0.0
+        return reading
+
+
+def run(name, seed, touch, wrap=None, **options):
+    scenario = ROBOT.trials[name].make(seed, touch, **options)
+    if wrap:
+        scenario.sensor = wrap(scenario.sensor)
+    runner = Runner(scenario)
+    return runner.run(), runner
+
+
+def test_a_bar_and_a_trot_through_the_skin():
+    outcome, _ = run("bar", 0, SKIN, height=0.08)
+    assert outcome.succeeded, outcome.reason
+    assert outcome.skin["explained"] > 0.99
+    assert outcome.skin["ratio"] == pytest.approx(1 / 16, rel=0.01)
+    assert outcome.skin["packets_lost"] == pytest.approx(0.05, abs=0.02)
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)], ids=["full", "empty"])
+def test_a_hand_over_through_the_skin(seed):
+    """Pick up, hold out, hold while a hand only grips, let go when it pulls, within 0.3 s."""
+    outcome, runner = run("pull", seed, SKIN, force=15.0)
+    assert outcome.succeeded, outcome.reason
+    assert 0 < outcome.drawn["after"] < 0.3
+    assert [part.done for part in outcome.parts] == [True] * 4
+    person = runner.scenario.actors[0]
+    assert person.has
+    assert outcome.skin["force_error_measured"] < 1.0
+    assert runner.body.controller.qp.failed == 0
+    # Its trunk stays level.
+    assert np.abs(runner.body.state.rpy[:2]).max() < 0.05
+
+
+@pytest.mark.slow
+def test_a_weak_pull_is_held_through_the_skin():
+    outcome, _ = run("pull", 0, SKIN, force=4.0)
+    assert outcome.succeeded, outcome.reason
+    assert outcome.drawn["after"] is None
+
+
+@pytest.mark.parametrize("wrap", [NumbHands, NothingFelt])
+def test_without_touch_it_neither_picks_nor_hands_over(wrap):
+    """It tries three times, and says so; walking and standing need no hands."""
+    outcome, runner = run("pull", 1, TRUTH, wrap, force=15.0)
+    assert not outcome.succeeded
+    assert not any(part.done for part in outcome.parts)
+    tries = [text for _, text in runner.body.events if text.startswith("try ")]
+    assert len(tries) == 3
+    assert "the finger felt nothing" in tries[0]
+    assert outcome.reason.startswith("pick: ")
+    assert runner.data.qpos[2] > 0.45
+
+
+def test_a_hand_that_goes_numb_never_lets_go():
+    """The can is held, and nothing is felt from then on: no pull is, and after some time it says so."""
+    scenario = ROBOT.trials["pull"].make(0, TRUTH, force=25.0)
+    feeling, numb = scenario.sensor, NumbHands(scenario.sensor)
+    runner = Runner(scenario)
+
+    class Later:
+        patches = feeling.patches
+
+        def sense(self, data):
+            return (numb if runner.body.offering else feeling).sense(data)
+
+    scenario.sensor = Later()
+    outcome = runner.run()
+    assert not outcome.succeeded
+    assert "let go" not in [part.name for part in outcome.parts if part.done]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("manner", ["late", "early", "pushes", "lifts"])
+def test_whatever_the_person_does(manner):
+    outcome, runner = run("pull", 2, SKIN, force=15.0, manner=manner)
+    assert outcome.succeeded, outcome.reason
+    assert runner.scenario.actors[0].has
+
+
+@pytest.mark.slow
+def test_nobody_comes_and_the_can_goes_back():
+    outcome, runner = run("fetch", 0, SKIN, manner="never")
+    assert outcome.succeeded, outcome.reason
+    can = runner.data.body("can")
+    assert np.linalg.norm(can.xpos[:2] - runner.data.body("stand").xpos[:2]) < 0.1
+    assert can.xmat[8] > 0.99
+
+
+@pytest.mark.slow
+def test_the_whole_story_through_the_skin():
+    outcome, runner = run("fetch", 1, SKIN)
+    assert outcome.succeeded, outcome.reason
+    assert all(part.done for part in outcome.parts)
+    times = [part.at for part in outcome.parts]
+    assert times == sorted(times)
+    assert runner.body.controller.qp.failed == 0
