@@ -7,6 +7,7 @@ from persianrug.robots.surfaces import Surface
 from persianrug.robots.taxels import Patch, geoms_of_patches, taxel_layout
 from tests.robots.helpers import PATCHES, world
 
+
 def _of_ellipsoid(a, b, c, p=1.6075):
     """Its area, by Knud Thomsen's formula, exact to about 1%."""
     return 4 * np.pi * (((a * b) ** p + (a * c) ** p + (b * c) ** p) / 3) ** (1 / p)
