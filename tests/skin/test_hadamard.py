@@ -16,7 +16,7 @@ SIZES = [1, 2, 3, 7, 12, 13, 24, 33, 40, 100, 192, 300, 1000]
 def way(request, monkeypatch):
     """With Numba, and without."""
     if request.param == "products":
-        monkeypatch.setattr(hadamard, "_kernel", lambda: None)
+        monkeypatch.setattr(hadamard, "_kernels", lambda: None)
     return request.param
 
 

@@ -1,4 +1,4 @@
-"""What taxels read where something presses: forces spread over a soft skin, and what is wrong with taxels."""
+"""What taxels read where something presses: contact forces spread over a soft skin."""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ from persianrug.robots.contacts import Touches
 from persianrug.robots.taxels import Patch
 from persianrug.skin import Layout
 
+Floats = NDArray[np.float64]
+
 # Of what presses and is pressed together, in metres, as Hertz's law takes it.
 _RADIUS = 0.02
 # Taxels face a contact whose normals are turned from it by less than acos of this; and lie no farther than so many
 # metres from its plane, or than it is wide.
 _FACING, _DEEP = 0.2, 0.015
+# A skin's cover spreads a contact over no less than this many times the distance between taxels, so that several
+# feel it.
+_SPREAD = 1.2
 
 
 @dataclass(frozen=True)
@@ -45,13 +50,20 @@ class Softness:
 STIFF, SOFT = Softness(1e6, 0.004), Softness(1e5, 0.012)
 
 
+def footprint(force: float, softness: Softness, area: Floats) -> Floats:
+    """The area that a contact of a force in newtons covers where taxels have these areas, all in square metres."""
+    hertz = (0.75 * _RADIUS / softness.modulus * force) ** (2 / 3)
+    return np.pi * np.maximum(hertz + softness.blur**2, _SPREAD**2 * area)
+
+
 class Pressing:
     """Spreads the forces of contacts over taxels.
 
     A contact with the force F covers the radius a, a^2 = (3 F R / 4 E)^(2/3) + blur^2: Hertz's, and what the skin
-    blurs. Each taxel of the patch that faces it, at the distance d along its plane, bears a share of the force
-    vector in proportion to sqrt(1 - d^2 / a^2), as pressure has it under a sphere; the shares sum to 1. Where no
-    taxel is so near the nearest bears all.
+    blurs; and no less than 1.2 times the distance between taxels, so that several feel it. Each taxel of the patch
+    that faces it, at the distance d along its plane, bears a share of the force vector in proportion to
+    sqrt(1 - d^2 / a^2), as pressure has it under a sphere; the shares sum to 1. Where no taxel is so near the
+    nearest bears all.
 
     Parameters
     ----------
@@ -83,15 +95,16 @@ class Pressing:
         self._normal = layout.normal.astype(np.float64)
         # The numbers of a taxel of which a force is the sum: the inverse of its directions.
         self._numbers = np.ascontiguousarray(np.linalg.inv(layout.directions).transpose(0, 2, 1))
+        self._least = _SPREAD**2 * layout.area[self._edges[:-1]].astype(np.float64)
         self._room = np.empty(layout.n_taxels)
 
-    def frame(self, touches: Touches) -> NDArray[np.float64]:
+    def frame(self, touches: Touches) -> Floats:
         """What taxels read (n_taxels, 3), in newtons, were they without flaws."""
         frame = np.zeros((self.layout.n_taxels, 3))
         _spread(
             touches.patch, touches.place, touches.outward, touches.force, touches.pressing,
             self._edges, self._position, self._normal, self._numbers,
-            0.75 * _RADIUS / self.softness.modulus, self.softness.blur**2, frame, self._room,
+            0.75 * _RADIUS / self.softness.modulus, self.softness.blur**2, self._least, frame, self._room,
         )  # fmt: skip
         return frame
 
@@ -109,13 +122,14 @@ def _spread(
     numbers: NDArray[Any],
     give: float,
     blur: float,
+    least_square: NDArray[Any],
     frame: NDArray[Any],
     share: NDArray[Any],
 ) -> None:
     """Add to `frame` (n, 3) what k contacts press; `share` (n,) is room."""
     for k in range(len(patch)):
         low, high = edges[patch[k]], edges[patch[k] + 1]
-        square = (give * pressing[k]) ** (2 / 3) + blur
+        square = max((give * pressing[k]) ** (2 / 3) + blur, least_square[patch[k]])
         deep = max(_DEEP, square**0.5)
         total, nearest, least = 0.0, low, np.inf
         for i in range(low, high):
@@ -145,49 +159,3 @@ def _spread(
                     for c in range(3):
                         part += numbers[i, a, c] * force[k, c]
                     frame[i, a] += part * share[i] / total
-
-
-class Flaws:
-    """What is wrong with taxels: noise, gains that differ, and dead ones, which read 0.
-
-    Parameters
-    ----------
-    noise : float >= 0
-        Standard deviation of every number in every frame, in newtons.
-    gain : float >= 0
-        That of the gains of taxels about 1.
-    dead : float in [0, 1]
-        The share of taxels that are dead.
-    seed : int >= 0
-
-    Attributes
-    ----------
-    gains : array (n_taxels,)
-        0 of dead ones.
-    """
-
-    def __init__(
-        self, n_taxels: int, *, noise: float = 0.03, gain: float = 0.03, dead: float = 0.01, seed: int = 0
-    ) -> None:
-        n_taxels = checks.integer("n_taxels", n_taxels, 1)
-        self.noise = checks.not_negative("noise", noise)
-        dead = checks.not_negative("dead", dead)
-        if dead > 1:
-            raise ValueError(f"dead is {dead:g}; allowed: a number in [0, 1]")
-        self._random = np.random.default_rng((checks.seed(seed), 1))
-        gains = 1 + checks.not_negative("gain", gain) * self._random.standard_normal(n_taxels)
-        gains[self._random.permutation(n_taxels)[: round(dead * n_taxels)]] = 0.0
-        self.gains = np.maximum(gains, 0.0)
-        self._column = self.gains[:, None]
-        self._noise = np.where(self._column > 0, self.noise, 0.0).astype(np.float32)
-
-    def without_noise(self, frame: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What taxels would read, were there no noise."""
-        return frame * self._column
-
-    def apply(self, frame: NDArray[np.float64]) -> NDArray[np.float32]:
-        """What taxels read of a frame (n_taxels, axes); noise is drawn anew each time."""
-        read = self._random.standard_normal(frame.shape, dtype=np.float32)
-        read *= self._noise
-        read += self.without_noise(frame)
-        return read

@@ -6,34 +6,42 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from persianrug.robots.pressing import Softness, footprint
 from persianrug.skin import Layout, SkinProfile
 
-# Patches of a code of their own are touched often; in all others a contact is rare.
-_OFTEN, _RARELY = 0.08, 0.002
-# Newtons on a taxel that is touched: mean and standard deviation.
-_FORCE = (2.0, 4.0)
+# Newtons of a contact, of which a patch bears so many at a time that it is often touched.
+_FORCE, _CONTACTS = 50.0, 4.0
+# On a patch that is made for touching no more than this share of taxels is touched; on others a taxel is with this
+# probability.
+_MOST, _RARELY = 0.5, 0.002
 # A touch ends within so many frames.
 _FRAMES = 20
-_MOST = 4000.0
+# The largest sum of a frame, in newtons: impacts.
+_LARGEST = 4000.0
 
 
-def prior_of(layout: Layout, codes: Sequence[Sequence[str]] = (), *, noise: float = 0.0) -> SkinProfile:
-    """The profile of a skin that is known by its patches alone.
+def prior_of(
+    layout: Layout, softness: Softness, codes: Sequence[Sequence[str]] = (), *, noise: float = 0.0
+) -> SkinProfile:
+    """The profile of a skin that is known by its patches alone: how many taxels a contact covers, and how hard.
 
     Parameters
     ----------
     layout : Layout
+    softness : Softness
     codes : sequence of sequences of str
         Patches that share a code of their own, which are those that are made for touching.
     noise : float
         Of each number that taxels read, in newtons.
     """
     often = np.isin(layout.patch, [layout.patches.index(name) for code in codes for name in code])
-    n, axes = layout.n_taxels, layout.axes
-    mean = np.zeros((n, axes))
-    mean[:, 0] = _FORCE[0]
-    variance = np.full((n, axes), _FORCE[1] ** 2)
+    taxels, area = np.bincount(layout.patch), np.bincount(layout.patch, layout.area)
+    share = np.minimum(footprint(_FORCE, softness, area / taxels) / area, 1.0)
+    p = np.where(often, np.minimum(_CONTACTS * share, _MOST)[layout.patch], _RARELY)
+    force = (_FORCE / np.maximum(share * taxels, 1.0))[layout.patch, None]
+    mean = np.zeros((layout.n_taxels, layout.axes))
+    mean[:, :1] = force / 2
     return SkinProfile(
-        layout, np.where(often, _OFTEN, _RARELY), mean, variance, 1 / _FRAMES, np.zeros(1),
-        noise=noise, most=_MOST, codes=tuple(tuple(code) for code in codes),
+        layout, p, mean, np.broadcast_to(force**2, mean.shape), 1 / _FRAMES, np.zeros(1),
+        noise=noise, most=_LARGEST, codes=tuple(tuple(code) for code in codes),
     )  # fmt: skip

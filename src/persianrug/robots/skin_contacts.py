@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from persianrug._support import checks
 from persianrug.robots.contacts import ContactReading, ContactSensor, TrueContacts
-from persianrug.robots.pressing import SOFT, STIFF, Flaws, Pressing
+from persianrug.robots.flaws import Flaws, Mending
+from persianrug.robots.pressing import SOFT, STIFF, Pressing
 from persianrug.robots.priors import prior_of
 from persianrug.robots.taxels import Patch, taxel_layout
 from persianrug.skin import ContactTracker, Estimate, Layout, SimulatedBus, SkinDecoder, packets_of
@@ -36,8 +37,9 @@ _TOUCHES = 1.0
 class SkinContacts:
     """A sensor that feels through a skin: what it says is late by the bus, and as exact as what is decoded.
 
-    At its rate it reads its taxels, which are noisy, and some dead; encodes them, one code for each group of
-    patches; sends the codes in packets over a bus; and decodes what arrives, which is its reading until the next.
+    At its rate it reads its taxels, which are noisy, and some dead; fills in these from their neighbours; encodes
+    all, one code for each group of patches; sends the codes in packets over a bus; and decodes what arrives, which
+    is its reading until the next.
     A patch whose codes do not come, or are not explained by what is decoded, is not valid.
 
     Parameters
@@ -68,7 +70,8 @@ class SkinContacts:
     estimate : Estimate or None
         The last frame that was decoded.
     frame : float32 array (n_taxels, 3)
-        What taxels read last, with their flaws.
+        What taxels read last, with their flaws, as it was encoded.
+    bus : SimulatedBus
 
     Raises
     ------
@@ -90,6 +93,9 @@ class SkinContacts:
         seed: int = 0,
     ) -> None:
         checks.one_of("skin", skin, SKINS)
+        names = tuple(patch.name for patch in patches)
+        for name in (name for code in codes for name in code):
+            checks.one_of("codes", name, names)
         self.ratio, self.rate = checks.probability("ratio", ratio), checks.positive("rate", rate)
         seed = checks.seed(seed)
         self.layout: Layout = taxel_layout(model, patches)
@@ -97,16 +103,18 @@ class SkinContacts:
         self._contacts = TrueContacts(model, patches)
         self._pressing = Pressing(self.layout, patches, SKINS[skin])
         self._flaws = Flaws(self.layout.n_taxels, seed=seed)
-        self.profile = prior_of(self.layout, codes, noise=self._flaws.noise)
+        self._mending = Mending(self.layout, self._flaws.gains == 0)
+        self.profile = prior_of(self.layout, SKINS[skin], codes, noise=self._flaws.noise)
         self._encoder = self.profile.encoder(1 / self.ratio)
         self._decoder = SkinDecoder(self.profile, self.profile.encoder(1 / self.ratio))
-        self._bus = SimulatedBus(packet_loss, delay=delay, seed=seed)
+        self.bus = SimulatedBus(packet_loss, delay=delay, seed=seed)
         silence = max(_SILENCE, _SILENT_FRAMES / self.rate)
-        self._blocks = np.array(self.profile.block_of_patch())
-        self._tracker = ContactTracker(self.layout, silence=silence, blocks=self._blocks.tolist())
+        self._blocks = self.profile.block_of_patch()
+        self._tracker = ContactTracker(self.layout, silence=silence, blocks=self._blocks)
         self._warm()
         self._due: float | None = None
-        self._updated = 0.0
+        # When a frame was last decoded.
+        self._taken = -np.inf
         # Of frames on the bus: when they were felt, and the net forces then, true ones and as taxels read them.
         self._sent: OrderedDict[int, tuple[float, Floats, Floats, Floats]] = OrderedDict()
         self._counts = {"sent": 0, "decoded": 0, "codes": 0, "explained": 0, "bytes": 0, "touching": 0}
@@ -136,62 +144,56 @@ class SkinContacts:
             step = 1 / self.rate
             self._due = now + step if self._due is None or self._due + step < now else self._due + step
         estimates = []
-        for packet in self._bus.receive(now + _ROUNDING):
+        for packet in self.bus.receive(now + _ROUNDING):
             estimates += self._decoder.step(packet)
         # All packets of a frame arrive together: what is not there is lost.
         estimates += self._decoder.flush()
         for estimate in estimates:
             self._take(estimate, now)
         # Between frames nothing changes: it is asked only where one is missing.
-        if not estimates and now - self._updated > 1.5 / self.rate:
-            self._updated = now
-            self._reading = replace(self._reading, valid=self._valid(self._tracker.update(None, now)))
+        if not estimates and now >= self._taken + 1.5 / self.rate:
+            self._reading = replace(self._reading, valid=self._tracker.measure(None, now)["valid"])
         return self._reading
 
     def _send(self, pressed: Floats, now: float) -> None:
         """Read taxels, and put the codes of what they read on the bus."""
         self.frame = self._flaws.apply(pressed)
+        self._mending.mend(self.frame)
         number = self._encoder.frame
         for code in self._encoder.encode(self.frame):
             for packet in packets_of(code, self._encoder.stream, _PACKETS):
-                self._bus.send(now, packet)
+                self.bus.send(now, packet)
                 self._counts["bytes"] += len(packet)
         self._counts["sent"] += 1
-        read = self._net(self._flaws.without_noise(pressed))
-        self._sent[number] = (now, self.true.pressing, self.true.force, read)
+        self._sent[number] = (now, self.true.pressing, self.true.force, self._net(pressed))
         if len(self._sent) > _KEPT:
             self._sent.popitem(last=False)
 
-    def _net(self, frame: Floats) -> Floats:
-        """The net forces (P, 3) of a frame (n_taxels, 3)."""
+    def _net(self, pressed: Floats) -> Floats:
+        """The net forces (P, 3) that taxels read of a frame, less their noise."""
         force = np.zeros((len(self.patches), 3))
-        touched = np.flatnonzero(frame.any(axis=1))
-        np.add.at(force, self.layout.patch[touched],
-                  np.einsum("ta,tax->tx", frame[touched], self.layout.directions[touched]))  # fmt: skip
+        read = self._flaws.without_noise(pressed)
+        self._mending.mend(read)
+        number = np.flatnonzero(read != 0)
+        taxel, axis = np.divmod(number, 3)
+        part = read.ravel()[number, None] * self.layout.directions[taxel, axis]
+        np.add.at(force, self.layout.patch[taxel], part)
         return force
 
     def _take(self, estimate: Estimate, now: float) -> None:
         """Make a reading of a frame that was decoded."""
         felt, pressing, force, read = self._sent.pop(estimate.frame)
-        contacts = self._tracker.update(estimate, now)
-        self._updated = now
-        self.estimate = estimate
-        found = {name: np.array([getattr(one, name) for one in contacts]) for name in _READ}
-        self._reading = ContactReading(self.patches, felt, **found, valid=self._valid(contacts))
+        contacts = self._tracker.measure(estimate, now)
+        self.estimate, self._taken = estimate, now
+        self._reading = ContactReading(self.patches, felt, **{name: contacts[name] for name in _READ})
         counts = self._counts
         counts["decoded"] += 1
         counts["codes"] += len(estimate.explained)
         counts["explained"] += int((estimate.explained & estimate.heard).sum())
-        # What is not explained is not believed, and counted as such.
-        touching = (pressing > _TOUCHES) & estimate.explained[self._blocks]
+        touching = (pressing > _TOUCHES) & contacts["valid"]
         counts["touching"] += int(touching.sum())
-        stderr = np.array([one.force_stderr for one in contacts])
-        gaps = (stderr, found["force"] - read, found["force"] - force)
+        gaps = contacts["force_stderr"], contacts["force"] - read, contacts["force"] - force
         self._squares += [float(np.square(gap[touching]).sum()) for gap in gaps]
-
-    @staticmethod
-    def _valid(contacts: Sequence[Any]) -> NDArray[np.bool_]:
-        return np.array([one.valid for one in contacts])
 
     def statistics(self) -> dict[str, Any]:
         """How the stream did so far.
@@ -208,9 +210,9 @@ class SkinContacts:
         packets_lost : float
             The share of packets that did not arrive.
         force_error_predicted, force_error_measured, force_error_of_truth : float
-            Root mean squares, over frames and patches that touch and whose code is explained, of the error of a
-            patch's net force, in newtons: as the decoder expects it; as it is against what taxels read, less their
-            noise; as it is against the contacts of the same instant, so with gains that differ and dead taxels too.
+            Root mean squares, over frames and patches that touch and are valid, of the error of a patch's net
+            force, in newtons: as the decoder expects it; as it is against what taxels read, less their noise; as
+            it is against the contacts of the same instant, so with what gains and dead taxels do to it too.
         """
         counts = self._counts
         seconds = counts["sent"] / self.rate
@@ -220,14 +222,14 @@ class SkinContacts:
             "bytes_per_second": counts["bytes"] / seconds if seconds else 0.0,
             "frames": counts["decoded"],
             "explained": counts["explained"] / counts["codes"] if counts["codes"] else 0.0,
-            "packets_lost": self._bus.lost / self._bus.sent if self._bus.sent else 0.0,
+            "packets_lost": self.bus.lost / self.bus.sent if self.bus.sent else 0.0,
             "force_error_predicted": float(error[0]),
             "force_error_measured": float(error[1]),
             "force_error_of_truth": float(error[2]),
         }
 
 
-_READ = ("pressing", "force", "centre", "area")
+_READ = ("pressing", "force", "centre", "area", "valid")
 
 
 def _nothing(patches: tuple[str, ...], time: float = -np.inf) -> ContactReading:

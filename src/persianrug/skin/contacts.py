@@ -19,6 +19,8 @@ Floats = NDArray[np.float64]
 # Those entries of a symmetric matrix that tell all, and where each is in it.
 _UPPER = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 _PLACES = np.array([[0, 3, 4], [3, 1, 5], [4, 5, 2]])
+# Sums go over the numbers that are not 0 where these are up to so large a share.
+_FEW = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +124,15 @@ class ContactTracker:
         ValueError
             If the estimate is of another skin or has fewer blocks, or the time is before that of the last.
         """
+        measured = self.measure(estimate, time)
+        lists = (part.tolist() if part.ndim == 1 else part for part in measured.values())
+        return [
+            Contact(patch=name, **dict(zip(measured, row, strict=True)))
+            for name, row in zip(self.layout.patches, zip(*lists, strict=True), strict=True)
+        ]
+
+    def measure(self, estimate: Estimate | None, time: float) -> dict[str, NDArray[Any]]:
+        """As `update`, with an array over patches of each of what a Contact holds, by name."""
         now = checks.finite("time", time)
         if now < self._time:
             raise ValueError(f"time is {now:.6g} s; allowed: {self._time:.6g} s, the last one, or later")
@@ -145,17 +156,11 @@ class ContactTracker:
         self._time = now
         # Times are sums of steps: with room for how these round.
         valid = self._trusted & (now - self._heard <= self.silence + 1e-9)
-        felt = zip(*(value.tolist() if value.ndim == 1 else value for value in self._last.values()), strict=True)
-        return [
-            Contact(patch=name, touching=touching, valid=good, **dict(zip(self._last, row, strict=True)))
-            for name, touching, good, row in zip(
-                self.layout.patches, self._touching.tolist(), valid.tolist(), felt, strict=True
-            )
-        ]
+        return self._last | {"touching": self._touching, "valid": valid}
 
 
 class _Sums:
-    """Sums over patches of a frame's numbers and of their variances, as products with two sparse matrices."""
+    """Sums over patches of a frame's numbers and of their variances, with a table and a sparse matrix of each."""
 
     def __init__(self, layout: Layout) -> None:
         n, axes = layout.n_taxels, layout.axes
@@ -181,20 +186,33 @@ class _Sums:
             variances.append(np.concatenate([np.zeros((n, 13)), pairs], axis=1))
         self.of_values, self.of_variances = self._matrix(values), self._matrix(variances)
 
-    def _matrix(self, of_axes: list[Floats]) -> Any:
-        """The matrix (patches * k, n_taxels * axes) that sums k statistics (n_taxels, k) of each axis."""
-        table = np.stack(of_axes, axis=1)
-        k = table.shape[-1]
-        column, which = np.nonzero(table.reshape(-1, k))
+    def _matrix(self, of_axes: list[Floats]) -> tuple[Floats, Any]:
+        """The table (n_taxels * axes, k) of statistics of each number, and the matrix that sums them by patch."""
+        table = np.stack(of_axes, axis=1).reshape(self.count * self.axes, -1)
+        k = table.shape[1]
+        column, which = np.nonzero(table)
         row = self.patch[column // self.axes] * k + which
-        entries = table.reshape(-1, k)[column, which]
-        return scipy.sparse.csr_array((entries, (row, column)), shape=(self.patches * k, self.count * self.axes))
+        entries = table[column, which]
+        shape = (self.patches * k, len(table))
+        return table, scipy.sparse.csr_array((entries, (row, column)), shape=shape)
+
+    def _summed(self, of: tuple[Floats, Any], values: NDArray[np.float32]) -> Floats:
+        """Statistics (patches, k) of numbers."""
+        table, matrix = of
+        numbers = values.ravel()
+        places = np.flatnonzero(numbers != 0)
+        if len(places) > _FEW * len(numbers):
+            return (matrix @ numbers.astype(np.float64)).reshape(self.patches, -1)
+        # Most frames are mostly zeros.
+        sums = np.zeros((self.patches, table.shape[1]))
+        np.add.at(sums, self.patch[places // self.axes], table[places] * numbers[places, None].astype(np.float64))
+        return sums
 
     def measure(self, estimate: Estimate, friction: float) -> dict[str, Any]:
         """What Contact holds, of all patches, in its order."""
-        sums = (self.of_values @ estimate.x.ravel().astype(np.float64)).reshape(self.patches, -1)
+        sums = self._summed(self.of_values, estimate.x)
         pressing, moment, inward, shear = sums[:, 0], sums[:, 1:4], sums[:, 4:7], sums[:, 7:10]
-        spread = (self.of_variances @ estimate.variance.ravel().astype(np.float64)).reshape(self.patches, -1)
+        spread = self._summed(self.of_variances, estimate.variance)
         variance, lever, inertia = spread[:, 0], spread[:, 1:4], spread[:, 4:7]
         # Covariances of the sum of normals and of that of shears: independent, as taxels' numbers are taken to be.
         of_normals, of_shears = spread[:, 7:13][:, _PLACES], spread[:, 13:19][:, _PLACES]

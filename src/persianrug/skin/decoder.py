@@ -66,6 +66,7 @@ class SkinDecoder:
         sizes = [block.transform.size for block in self.blocks]
         self.assembler = Assembler(encoder.stream, encoder.n_dense, encoder.bits, depth, sizes)
         self._rest: NDArray[np.float32] = np.asarray(profile.rest, dtype=np.float32)
+        self._rests = bool(self._rest.any())
         self._frame: int | None = None
         # What has come of the last frame, a list a block.
         self._come: list[list[Reading]] = [[] for _ in self.blocks]
@@ -149,11 +150,12 @@ class SkinDecoder:
         x, variance = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         active = np.zeros(shape[0], np.float32)
         for block, found in zip(self.blocks, parts, strict=True):
-            x[block.taxels], variance[block.taxels], active[block.taxels] = found.x, found.variance, found.active
+            x[block.where], variance[block.where], active[block.where] = found.x, found.variance, found.active
         if layout.axes == 1:
             # What presses does not pull. Beside shears a taxel on an edge may be pulled.
             np.maximum(x, 0.0, out=x)
-        x += self._rest
+        if self._rests:
+            x += self._rest
         energy = float(np.square(x).sum())
         doubt = sum(found.doubt for found in parts)
         return Estimate(
@@ -192,6 +194,10 @@ class _Block:
     def __init__(self, profile: SkinProfile, encoder: SkinEncoder, block: int) -> None:
         self.transform = encoder.transforms[block]
         self.taxels = encoder.numbers[block][:: encoder.axes] // encoder.axes
+        # Side by side they are copied faster.
+        start, end = int(self.taxels[0]), int(self.taxels[-1]) + 1
+        row = np.array_equal(self.taxels, np.arange(start, end))
+        self.where: slice | NDArray[np.int64] = slice(start, end) if row else self.taxels
         self.resolution, self.noise = encoder.resolution, profile.noise
         self.scale = encoder.resolution / self.transform.size**0.5
         self.filter = TouchFilter(profile.prior(self.taxels), self.transform.size)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -159,6 +160,8 @@ class Rows:
             If x has another dtype or shape.
         """
         _check("x", x, self.transform.n)
+        if (kernels := _kernels()) is not None:
+            return self._compiled(kernels.forward, x, len(self.places))
         y = np.zeros(self.transform.size, dtype=x.dtype)
         y[self.transform.columns] = x * self._signs[x.dtype]
         transform_(y, self.transform.base)
@@ -179,12 +182,25 @@ class Rows:
             If z has another dtype or shape.
         """
         _check("z", z, len(self.places))
+        if (kernels := _kernels()) is not None:
+            return self._compiled(kernels.adjoint, z, self.transform.n)
         y = np.zeros(self.transform.size, dtype=z.dtype)
         y[self.places] = z * z.dtype.type(y.size**-0.5)
         transform_(y, self.transform.base, transposed=True)
         x = y.take(self.transform.columns)
         x *= self._signs[z.dtype]
         return x
+
+    def _compiled(self, loop: Callable[..., None], given: NDArray[Any], length: int) -> NDArray[Any]:
+        """What a compiled loop makes of numbers."""
+        transform, dtype = self.transform, given.dtype
+        made = np.empty(length, dtype=dtype)
+        room = np.empty((2, transform.size), dtype=dtype)
+        loop(
+            given, self._signs[dtype], transform.columns, self.places, dtype.type(transform.size**-0.5),
+            _of_dtype(transform.base, dtype), made, room,
+        )  # fmt: skip
+        return made
 
 
 def transform_(x: NDArray[Any], base: int, transposed: bool = False) -> None:
@@ -193,9 +209,8 @@ def transform_(x: NDArray[Any], base: int, transposed: bool = False) -> None:
     Where the extra `skin` is not installed, products with small Hadamard matrices stand in for compiled loops;
     they take three to ten times as long. In float64 they are exact for all integers that int32 has.
     """
-    kernel = _kernel()
-    if kernel is not None:
-        kernel(x, _of_dtype(base, x.dtype), transposed, np.empty_like(x))
+    if (kernels := _kernels()) is not None:
+        kernels.hadamard(x, _of_dtype(base, x.dtype), transposed, np.empty_like(x))
         return
     dtype = np.dtype(np.float64) if x.dtype == np.int32 else x.dtype
     log = (x.size // base).bit_length() - 1
@@ -206,13 +221,13 @@ def transform_(x: NDArray[Any], base: int, transposed: bool = False) -> None:
 
 
 @cache
-def _kernel() -> Callable[..., None] | None:
-    """The compiled transform, where Numba is installed; it takes half a second to import."""
+def _kernels() -> ModuleType | None:
+    """The compiled loops, where Numba is installed; it takes half a second to import."""
     try:
-        from persianrug.skin.kernels import hadamard
+        from persianrug.skin import kernels
     except ImportError:
         return None
-    return hadamard
+    return kernels
 
 
 @cache

@@ -40,6 +40,48 @@ def hadamard(x: NDArray[Any], first: NDArray[Any], transposed: bool, room: NDArr
 
 
 @compiled
+def forward(
+    x: NDArray[Any],
+    signs: NDArray[Any],
+    columns: NDArray[Any],
+    places: NDArray[Any],
+    scale: Any,
+    first: NDArray[Any],
+    z: NDArray[Any],
+    room: NDArray[Any],
+) -> None:
+    """Set z (k,) to rows `places` of scale H times the signed numbers x (n,) at `columns`; room is (2, N)."""
+    y = room[0]
+    y[:] = 0
+    for i in range(len(x)):
+        y[columns[i]] = x[i] * signs[i]
+    hadamard(y, first, False, room[1])
+    for i in range(len(z)):
+        z[i] = y[places[i]] * scale
+
+
+@compiled
+def adjoint(
+    z: NDArray[Any],
+    signs: NDArray[Any],
+    columns: NDArray[Any],
+    places: NDArray[Any],
+    scale: Any,
+    first: NDArray[Any],
+    x: NDArray[Any],
+    room: NDArray[Any],
+) -> None:
+    """Set x (n,) to the transpose of `forward` times z (k,)."""
+    y = room[0]
+    y[:] = 0
+    for i in range(len(z)):
+        y[places[i]] = z[i] * scale
+    hadamard(y, first, True, room[1])
+    for i in range(len(x)):
+        x[i] = y[columns[i]] * signs[i]
+
+
+@compiled
 def _sylvester(x: NDArray[Any], y: NDArray[Any]) -> None:
     """Transform x, of a power of two, by Sylvester's matrix; y is room of the same size."""
     left, here = x.size, True
