@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,8 @@ Floats = NDArray[np.float64]
 RATE = 250
 # A base that is lower than this share of where it stands, or that leans by more than so much (rad), has fallen.
 _LOW, _LEAN = 0.55, 0.7
+# What MuJoCo warns of once numbers are no longer any: then it begins anew, at time 0.
+_DIVERGED = ("BADQPOS", "BADQVEL", "BADQACC", "BADCTRL")
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class Runner:
     ----------
     data : mujoco.MjData
         The world as it is.
+    time : float
+        Of the world, in seconds.
     body : Body
         What the robot knows of it.
     reading : ContactReading
@@ -93,7 +98,9 @@ class Runner:
         self.nq, self.nv = scenario.controller.dynamics.nq, scenario.controller.dynamics.nv
         self.motors = scenario.controller.dynamics.model.nu
         self._base = model.body(scenario.spec.base).id
+        self.time = 0.0
         self.ticks: list[float] = []
+        self._told = self._said = 0
 
     def _look(self, name: str) -> Floats:
         """Where a thing is, in the frame of the base."""
@@ -104,12 +111,25 @@ class Runner:
     def run(
         self, on_part: Callable[[Part], None] | None = None, on_event: Callable[[float, str], None] | None = None
     ) -> Outcome:
-        """Run until the task ends, the robot falls or time is up."""
+        """Run until the task ends, the robot falls or time is up.
+
+        Parameters
+        ----------
+        on_part : callable, optional
+            Called with each part of the story that is over, once.
+        on_event : callable, optional
+            Called with the time of what the robot says, and the text.
+        """
+        with _silent():
+            return self._run(on_part, on_event)
+
+    def _run(
+        self, on_part: Callable[[Part], None] | None, on_event: Callable[[float, str], None] | None
+    ) -> Outcome:
         scenario, data, body = self.scenario, self.data, self.body
         task = None
         spent = {"touch": 0.0, "control": 0.0, "physics": 0.0}
         begun = time.perf_counter()
-        told, said = 0, 0
         succeeded, reason = False, ""
         while True:
             clock = time.perf_counter()
@@ -139,23 +159,18 @@ class Runner:
             moving = time.perf_counter()
             mujoco.mj_step(scenario.model, data, self.steps)
             after = time.perf_counter()
+            diverged = self._diverged()
+            if not diverged:
+                self.time = float(data.time)
             spent["touch"] += sensed - clock
             spent["control"] += decided - sensed
             spent["physics"] += after - moving
             self.ticks.append(decided - sensed)
-            if on_part is not None:
-                for name, (done, at) in list(body.parts.items())[told:]:
-                    on_part(Part(name, done, at))
-                told = len(body.parts)
-            if on_event is not None:
-                for at, text in body.events[said:]:
-                    on_event(at, text)
-                said = len(body.events)
-            if reason := self._over():
+            self._tell(on_part, on_event)
+            if reason := f"the physics diverged at {self.time:.2f} s" if diverged else self._over():
                 break
-        if on_part is not None:
-            for name, (done, at) in list(body.parts.items())[told:]:
-                on_part(Part(name, done, at))
+        # What was done and said in the tick in which the task ended.
+        self._tell(on_part, on_event)
         if succeeded and scenario.done is not None and not scenario.done(data):
             succeeded, reason = False, "what counts was not reached"
         parts = tuple(
@@ -170,19 +185,43 @@ class Runner:
             "wall": wall,
             "control_p99": float(np.quantile(self.ticks, 0.99)) if self.ticks else 0.0,
             "steps_per_second": steps / spent["physics"] if spent["physics"] else 0.0,
-            "real_time": float(data.time) / used if used else 0.0,
+            "real_time": self.time / used if used else 0.0,
         }
-        return Outcome(succeeded, float(data.time), parts, reason, statistics(), timing, dict(scenario.drawn))
+        return Outcome(succeeded, self.time, parts, reason, statistics(), timing, dict(scenario.drawn))
+
+    def _tell(self, on_part: Callable[[Part], None] | None, on_event: Callable[[float, str], None] | None) -> None:
+        """Tell what was not told before."""
+        parts, events = list(self.body.parts.items()), self.body.events
+        if on_part is not None:
+            for name, (done, at) in parts[self._told :]:
+                on_part(Part(name, done, at))
+        if on_event is not None:
+            for at, text in events[self._said :]:
+                on_event(at, text)
+        self._told, self._said = len(parts), len(events)
+
+    def _diverged(self) -> bool:
+        """Whether the world is no longer one."""
+        warnings = (self.data.warning[int(getattr(mujoco.mjtWarning, f"mjWARN_{name}"))] for name in _DIVERGED)
+        return any(one.number for one in warnings) or not np.isfinite(self.data.qpos).all()
 
     def _over(self) -> str:
         """Why this cannot go on; empty if it can."""
         data, scenario = self.data, self.scenario
-        warnings = data.warning[int(mujoco.mjtWarning.mjWARN_BADQACC)].number
-        if warnings or not np.isfinite(data.qpos).all():
-            return f"the physics diverged at {data.time:.2f} s"
         rotation = data.xmat[self._base].reshape(3, 3)
         if data.xpos[self._base][2] < _LOW * scenario.spec.height or rotation[2, 2] < np.cos(_LEAN):
             return f"the robot fell at {data.time:.2f} s"
         if data.time > scenario.seconds:
             return f"it was not done within {scenario.seconds:g} s"
         return ""
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep MuJoCo from printing its warnings, and from writing them into a file of the working folder."""
+    before = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda _: None)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(before)
