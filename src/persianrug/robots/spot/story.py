@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from persianrug.robots.body import Body
-from persianrug.robots.handling import draw_in, holds, offer, pick, put
-from persianrug.robots.skills import Skill, turn_joints, wait, walk_to
+from persianrug.robots.handling import draw_in, holds, offer, pick, put, while_held
+from persianrug.robots.objects import CAN_HALF
+from persianrug.robots.skills import Skill, stand, turn_joints, wait, walk_to
+
+Floats = NDArray[np.float64]
 
 PARTS = ("walk", "bar", "stop", "pick", "back off", "carry", "offer", "let go", "fold")
+# Where nobody takes the can.
+PARTS_ALONE = (*PARTS[:-2], "put back")
 # The base stands so far before the can when it picks it up, in metres.
 _BEFORE = 0.95
 # So far it backs off, walks to the side, and turns back to where the person is.
@@ -33,14 +39,14 @@ def fetch(body: Body) -> Skill:
     body.done("stop")
     if not (yield from pick_up(body)):
         return False
-    stand = body.state.position[:2].copy()
+    place = body.state.position[:2].copy()
     if not (yield from _carry(body)):
         return False
     if (yield from hand_over(body)):
         return True
     if not holds(body):
         return False
-    return (yield from _put_back(body, stand))
+    return (yield from _put_back(body, place))
 
 
 def pick_up(body: Body) -> Skill:
@@ -57,7 +63,10 @@ def hand_over(body: Body, patience: float = _PATIENCE) -> Skill:
     """Hold the can out, let go when a pull is felt, and fold the arm."""
     body.done("offer")
     if not (yield from offer(body, patience)):
-        body.failed("let go", f"nobody pulled within {patience:g} s" if holds(body) else "the can is gone")
+        if holds(body):
+            body.say(f"nobody pulled within {patience:g} s")
+        else:
+            body.failed("let go", "the can is gone")
         return False
     body.done("let go")
     yield from wait(body, 0.5)
@@ -84,36 +93,57 @@ def _before_stand(body: Body) -> tuple[float, float, float]:
 def _carry(body: Body) -> Skill:
     """Back off from the stand, and carry the can to where the person is."""
     x, y = body.state.position[:2]
-    yield from walk_to(body, _fixed(x - _BACK, y, 0.0), near=0.06)
-    body.done("back off")
     back = x - _BACK
-    for place, near in (
+    if not (yield from _with_can(body, "back off", _along(body, ((back, y, 0.0), 0.06)))):
+        return False
+    body.done("back off")
+    way = _along(
+        body,
         ((back, y + 0.05, np.pi / 2), 0.08),
         ((back, y + _ASIDE, np.pi / 2), 0.06),
         ((back + _NEARER, y + _ASIDE + 0.1, 0.0), 0.06),
-    ):
-        yield from walk_to(body, _fixed(*place), near=near)
-    if not holds(body):
-        body.failed("carry", "the can was lost on the way")
+    )
+    if not (yield from _with_can(body, "carry", way)):
         return False
     body.done("carry")
     return True
 
 
-def _put_back(body: Body, stand: np.ndarray) -> Skill:
-    """Carry the can back, and put it where it was."""
-    yield from draw_in(body)
-    x, y = stand
-    for place, near in (
+def _with_can(body: Body, part: str, skill: Skill) -> Skill:
+    """A part of the story that has failed as soon as the can is lost."""
+    if (yield from while_held(body, skill)):
+        return True
+    body.failed(part, "the can was lost on the way")
+    yield from stand(body)
+    return False
+
+
+def _along(body: Body, *places: tuple[tuple[float, float, float], float]) -> Skill:
+    """Walk to places, each x, y and yaw, and how near one has to come."""
+    for place, near in places:
+        yield from walk_to(body, _fixed(*place), near=near)
+    return True
+
+
+def _put_back(body: Body, before: Floats) -> Skill:
+    """Carry the can back to before its stand, and put it where it was."""
+    x, y = before
+    way = _along(
+        body,
         ((x - _BACK, y + _ASIDE, -np.pi / 2), 0.08),
         ((x - _BACK, y, -np.pi / 2), 0.08),
         ((x - _BACK, y, 0.0), 0.06),
-    ):
-        yield from walk_to(body, _fixed(*place), near=near)
-    yield from walk_to(body, lambda: (body.see("stand")[0] - _BEFORE, body.see("stand")[1], 0.0))
-    place = body.see("stand_top") + np.array([0.0, 0.0, 0.0575])
-    yield from put(body, place, body.state.yaw)
-    body.say("put the can back")
+    )
+    yield from draw_in(body)
+    for skill in (way, walk_to(body, lambda: (body.see("stand")[0] - _BEFORE, body.see("stand")[1], 0.0))):
+        if not (yield from _with_can(body, "put back", skill)):
+            return False
+    top = body.see("stand_top")
+    shoulder = body.shoulder()
+    direction = float(np.arctan2(top[1] - shoulder[1], top[0] - shoulder[0]))
+    if not (yield from put(body, top + np.array([0.0, 0.0, CAN_HALF]), direction)):
+        body.failed("put back", "the can was not felt to stand")
+        return False
     yield from fold(body)
     body.done("put back")
     return True

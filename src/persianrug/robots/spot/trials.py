@@ -14,7 +14,8 @@ from persianrug.robots.body import Body
 from persianrug.robots.controller import LeggedController
 from persianrug.robots.estimator import LegOdometry
 from persianrug.robots.gait import GaitPlanner
-from persianrug.robots.person import Manner, Person
+from persianrug.robots.objects import CAN_HALF
+from persianrug.robots.person import MANNERS, Manner, Person
 from persianrug.robots.scenario import Scenario
 from persianrug.robots.skills import Skill, walk_to
 from persianrug.robots.spot import story
@@ -25,8 +26,6 @@ from persianrug.robots.touching import Touch
 _BAR_FRONT, _BAR_DEPTH = 1.1, 0.10
 _CAN = (3.2, 0.0)
 _HIGHEST = 0.20
-# Half the height of a can, in metres.
-_HALF = 0.0575
 
 
 def fetch(seed: int, touch: Touch, *, bar: float | None = None, manner: str = "takes") -> Scenario:
@@ -36,11 +35,24 @@ def fetch(seed: int, touch: Touch, *, bar: float | None = None, manner: str = "t
     draw.values["bar"] = height
     stand = draw("stand", 0.38, 0.55)
     made = _Made(draw, touch, bars=(Bar(_BAR_FRONT, _BAR_DEPTH, height),), can=(*_CAN, stand), person=manner)
-    return made.scenario("fetch", story.fetch, story.PARTS, 150.0)
+    if manner != "never":
+        return made.scenario("fetch", story.fetch, story.PARTS, 150.0)
+
+    def stands(data: mujoco.MjData) -> bool:
+        can = data.body("can")
+        away = can.xpos - np.array([*_CAN, stand + CAN_HALF])
+        return bool(np.hypot(*away[:2]) < _NEAR and abs(away[2]) < 0.01 and can.xmat[8] > 0.99)
+
+    return made.scenario("fetch", story.fetch, story.PARTS_ALONE, 150.0, stands)
+
+
+# A can that was put back is so near to where it stood, in metres.
+_NEAR = 0.05
 
 
 def pick(seed: int, touch: Touch, *, error: float = 0.01) -> Scenario:
     """Pick up a can from where the robot stands; the camera is wrong about its place by up to `error` metres."""
+    error = checks.not_negative("error", error)
     draw = _Drawn(seed)
     stand = draw("stand", 0.38, 0.55)
     can = (draw("can_x", 0.88, 1.0), draw("can_y", -0.12, 0.12), stand)
@@ -48,7 +60,7 @@ def pick(seed: int, touch: Touch, *, error: float = 0.01) -> Scenario:
     wrong = np.array([draw("error_x", -error, error), draw("error_y", -error, error), 0.0])
 
     def lifted(data: mujoco.MjData) -> bool:
-        return bool(data.body("can").xpos[2] > stand + _HALF + 0.05)
+        return bool(data.body("can").xpos[2] > stand + CAN_HALF + 0.05)
 
     found = made.scenario("pick", story.pick_up, ("pick",), 60.0, lifted)
     found.seen_wrong = wrong
@@ -107,6 +119,7 @@ def bar(seed: int, touch: Touch, *, height: float = 0.10, known: bool = True) ->
 
 def speed(seed: int, touch: Touch, *, speed: float = 1.2) -> Scenario:
     """Trot at a speed in m/s for 4 s, reached within 10%."""
+    speed = checks.positive("speed", speed)
     draw = _Drawn(seed)
     made = _Made(draw, touch)
     reached: list[float] = []
@@ -212,6 +225,8 @@ class _Made:
         force: float = 25.0,
     ) -> None:
         self.draw = draw
+        if person is not None:
+            checks.one_of("manner", person, MANNERS)
         friction, mass = draw("friction", 0.5, 1.0), draw("mass", 0.9, 1.1)
         full = draw("full", 0, 1) > 0.5
         draw.values["full"] = full
@@ -223,7 +238,7 @@ class _Made:
             if can is not None:
                 x, y, height = can
                 objects.add_stand(spec, x, y, height)
-                objects.add_can(spec, x, y, height + _HALF, 0.37 if full else 0.015)
+                objects.add_can(spec, x, y, height + CAN_HALF, 0.37 if full else 0.015)
             if person is not None:
                 objects.add_person(spec)
 
@@ -238,7 +253,7 @@ class _Made:
         self.person: Person | None = None
         if can is not None:
             place = self.model.joint("can").qposadr[0]
-            self.start[place : place + 3] = can[0], can[1], can[2] + _HALF
+            self.start[place : place + 3] = can[0], can[1], can[2] + CAN_HALF
         if person is not None:
             manner = Manner(person, force=force)
             rest = np.array([*(can or (1.0, 0.0, 0.0))[:2], 0.9]) + _AWAY
