@@ -39,7 +39,7 @@ class Gait:
     clearance : float
         Between a foot and a bar below it.
     landing : float
-        A foot's target is so far above where its middle would stand: it is below first touch.
+        The middle of a foot is sent so far above the ground: lower than where it stands.
     descent : float
         How fast it goes down after its time, in m/s.
     touch : float
@@ -62,7 +62,7 @@ class Gait:
     height: float
     lift: float = 0.09
     clearance: float = 0.07
-    landing: float = 0.012
+    landing: float = 0.009
     descent: float = 0.5
     touch: float = 15.0
     trip: float = 30.0
@@ -96,21 +96,12 @@ class Command:
         Whether it steps.
     stopping : bool
         Whether feet that stand where they should stay there.
-    lean : array (2,)
-        Where its centre of mass should be from the middle of its feet when it stands, in its heading, in metres.
-    height : float
-        Added to the gait's, in metres.
-    pitch : float
-        Of the base, nose down, in rad.
     """
 
     velocity: Floats = field(default_factory=lambda: np.zeros(2))
     turn: float = 0.0
     walking: bool = False
     stopping: bool = False
-    lean: Floats = field(default_factory=lambda: np.zeros(2))
-    height: float = 0.0
-    pitch: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -304,7 +295,7 @@ class GaitPlanner:
             away *= gait.reach / size
         x, y = middle + turned @ self.hips[i] + away
         x = self.terrain.foothold(float(x))
-        return np.array([x, y, self.terrain.height(x) + gait.landing + gait.foot - 0.033])
+        return np.array([x, y, self.terrain.height(x) + gait.landing])
 
     def _wanted(self, state: RobotState) -> Floats:
         """The speed (2,) in the world that is aimed at."""
@@ -319,15 +310,15 @@ class GaitPlanner:
             self._ground += (ground - self._ground) * dt / _SMOOTH_GROUND
         linear = np.zeros(3)
         if not command.walking or (command.stopping and stance.all()):
-            place = state.feet[:, :2].mean(axis=0) + state.heading[:2, :2] @ command.lean
+            place = state.feet[:, :2].mean(axis=0)
             linear[:2] = _PLACE[0] * (place - state.com[:2]) - _PLACE[1] * state.com_velocity[:2]
         else:
             linear[:2] = _SPEED * (self._wanted(state) - state.com_velocity[:2])
         linear[:2] = np.clip(linear[:2], -4.0, 4.0)
-        height = gait.height + command.height + self._ground
+        height = gait.height + self._ground
         linear[2] = np.clip(_HEIGHT[0] * (height - state.position[2]) - _HEIGHT[1] * state.velocity[2], -6.0, 8.0)
         roll, pitch, yaw = state.rpy
-        tilt = np.array([-roll, command.pitch - pitch, wrapped((self._yaw or 0.0) - yaw)])
+        tilt = np.array([-roll, -pitch, wrapped((self._yaw or 0.0) - yaw)])
         turn = np.array([0.0, 0.0, command.turn]) - state.angular_velocity
         return linear, _TILT[0] * (state.heading @ tilt) + _TILT[1] * turn
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
@@ -98,6 +98,8 @@ class RobotSpec:
     patches : tuple of Patch
         Of its skin.
     arm : Arm, optional
+    codes : tuple of tuple of str
+        Patches whose numbers are coded together, apart from the rest, since they are touched most.
     """
 
     name: str
@@ -109,4 +111,4 @@ class RobotSpec:
     posture: Mapping[str, float]
     patches: tuple[Patch, ...]
     arm: Arm | None = None
-    codes: tuple[tuple[str, ...], ...] = field(default=())
+    codes: tuple[tuple[str, ...], ...] = ()
