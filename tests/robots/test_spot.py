@@ -96,6 +96,26 @@ def test_a_hand_that_goes_numb_never_lets_go():
 
 
 @pytest.mark.slow
+def test_a_can_that_is_lost_on_the_way_is_said_at_once():
+    scenario = ROBOT.trials["fetch"].make(0, TRUTH)
+    runner = Runner(scenario)
+    place = scenario.model.joint("can").qposadr[0]
+    gone = []
+
+    def disturb(data):
+        if "back off" in runner.body.parts and not gone:
+            gone.append(data.time)
+            data.qpos[place : place + 3] = [9.0, 9.0, 0.1]
+
+    scenario.disturb = disturb
+    outcome = runner.run()
+    assert not outcome.succeeded
+    assert outcome.reason == "carry: the can was lost on the way"
+    assert runner.body.parts["carry"][1] < gone[0] + 0.5
+    assert runner.body.controller.planner.settled
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("manner", ["late", "early", "pushes", "lifts"])
 def test_whatever_the_person_does(manner):
     outcome, runner = run("pull", 2, SKIN, force=15.0, manner=manner)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from persianrug.robots.spec import Arm
 
-# The finger's motor is a spring to its target: of so many N m for a rad, read from the model.
+# It opens so fast, in rad/s.
 _OPEN_SPEED = 6.0
 
 
 class Grip:
-    """The target of the finger's motor.
+    """The target of the finger's motor, which is a spring to it.
 
     Parameters
     ----------

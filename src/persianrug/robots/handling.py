@@ -95,7 +95,10 @@ def _back_off(body: Body) -> Skill:
 
 
 def put(body: Body, place: Floats, direction: float) -> Skill:
-    """Put down what is held so that its middle is at a place (3,): go down until that is felt, and let go."""
+    """Put down what is held so that its middle is at a place (3,): go down until that is felt, and let go.
+
+    Whether it was felt is what is returned.
+    """
     rotation = gripper_pose(direction)
     yield from move_gripper(body, place + np.array([0.0, 0.0, _LIFT]), rotation, 1.5)
     before = yield from mean_force(body, 0.3)
@@ -105,7 +108,7 @@ def put(body: Body, place: Floats, direction: float) -> Skill:
     )
     body.say("it stands" if felt else "it was let go without feeling that it stands")
     yield from _back_off(body)
-    return True
+    return felt
 
 
 # The force from below that says that what is held stands, in newtons.
@@ -133,6 +136,7 @@ def let_go(body: Body, patience: float) -> Skill:
     """Let go when a pull is felt; False if none is for so many seconds, or nothing is held any more."""
     pulls = PullDetector()
     body.offering = True
+    gone = _For(body, _GONE)
     end = body.time + patience
     while body.time < end:
         yield
@@ -142,11 +146,25 @@ def let_go(body: Body, patience: float) -> Skill:
             body.say(f"feels a pull of {pulls.pull:.1f} N")
             release(body)
             return True
-        if not holds(body):
+        if gone(not holds(body)):
             body.say("holds nothing any more")
             break
     body.offering = False
     return False
+
+
+def while_held(body: Body, skill: Skill) -> Skill:
+    """A skill, left as soon as what is held is lost; then this is False."""
+    gone = _For(body, _GONE)
+    for _ in skill:
+        if gone(not holds(body)):
+            return False
+        yield
+    return True
+
+
+# What is not felt for so many seconds is held no longer.
+_GONE = 0.3
 
 
 def release(body: Body) -> None:

@@ -51,6 +51,8 @@ class Manner:
     def __post_init__(self) -> None:
         checks.one_of("kind", self.kind, MANNERS)
         checks.positive("force", self.force)
+        checks.not_negative("idle", self.idle)
+        checks.positive("rise", self.rise)
 
 
 class Person:
@@ -86,12 +88,6 @@ class Person:
         self.pulled: float | None = None
         self.has = False
         self._plan: Generator[None, None, None] | None = None
-        self._clock = 0.0
-
-    def begin(self, data: mujoco.MjData) -> None:
-        """Put the hand where it waits."""
-        data.qpos[self.places] = self.rest
-        data.ctrl[self.hand] = self.rest
 
     def act(self, data: mujoco.MjData, body: Body) -> None:
         if self._plan is None:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from persianrug.robots.body import Body
-from persianrug.robots.handling import draw_in, hold_out, holds, let_go, pick, put
-from persianrug.robots.skills import Skill, turn_joints, wait, walk_to
+from persianrug.robots.handling import draw_in, hold_out, holds, let_go, pick, put, while_held
+from persianrug.robots.skills import Skill, stand, turn_joints, wait, walk_to
 
 PARTS = ("walk", "bar", "stop", "pick", "back off", "carry", "offer", "let go", "fold")
 # Those where nobody comes.
@@ -41,14 +41,14 @@ def fetch(body: Body) -> Skill:
     body.done("stop")
     if not (yield from pick_up(body)):
         return False
-    stand = body.state.position[:2].copy()
+    place = body.state.position[:2].copy()
     if not (yield from _carry(body)):
         return False
     if (yield from hand_over(body)):
         return True
     if not holds(body):
         return False
-    return (yield from _put_back(body, stand))
+    return (yield from _put_back(body, place))
 
 
 def pick_up(body: Body) -> Skill:
@@ -93,26 +93,27 @@ def _before_stand(body: Body) -> tuple[float, float, float]:
 def _carry(body: Body) -> Skill:
     """Back off from the stand, and carry the can to where the person is."""
     x, y = body.state.position[:2]
-    yield from walk_to(body, _fixed(x - _BACK, y, 0.0), near=0.06)
-    body.done("back off")
     back = x - _BACK
-    for place, near in (
-        ((back, y + 0.05, np.pi / 2), 0.08),
-        ((back, y + _ASIDE, np.pi / 2), 0.06),
-        ((back + _NEARER, y + _ASIDE + 0.1, 0.0), 0.06),
+    for part, place, near in (
+        ("back off", (back, y, 0.0), 0.06),
+        ("carry", (back, y + 0.05, np.pi / 2), 0.08),
+        ("carry", (back, y + _ASIDE, np.pi / 2), 0.06),
+        ("carry", (back + _NEARER, y + _ASIDE + 0.1, 0.0), 0.06),
     ):
-        yield from walk_to(body, _fixed(*place), near=near)
-    if not holds(body):
-        body.failed("carry", "the can was lost on the way")
-        return False
+        if not (yield from while_held(body, walk_to(body, _fixed(*place), near=near))):
+            body.failed(part, "the can was lost on the way")
+            yield from stand(body)
+            return False
+        if part == "back off":
+            body.done(part)
     body.done("carry")
     return True
 
 
-def _put_back(body: Body, stand: np.ndarray) -> Skill:
+def _put_back(body: Body, before: np.ndarray) -> Skill:
     """Carry the can back, and put it where it was."""
     yield from draw_in(body)
-    x, y = stand
+    x, y = before
     for place, near in (
         ((x - _BACK, y + _ASIDE, -np.pi / 2), 0.08),
         ((x - _BACK, y, -np.pi / 2), 0.08),
