@@ -55,7 +55,7 @@ def test_statistics_say_what_was_sent_and_how_well_it_was_read(fallen):
     assert said["bytes_per_second"] == pytest.approx(100 * (896 * 3 / 16 * 1.5 + 8 * 22), rel=0.02)
     assert 0.3 < said["force_error_measured"] / said["force_error_predicted"] < 2
     assert said["force_error_of_truth"] >= said["force_error_measured"]
-    assert sensor.estimate.x.shape == sensor.frame.shape == (896, 3)
+    assert sensor.newest.estimate.x.shape == sensor.frame.shape == (896, 3)
 
 
 def test_nothing_is_known_before_the_delay():

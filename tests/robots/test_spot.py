@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from persianrug.robots.log import Log
 from persianrug.robots.runner import Runner
 from persianrug.robots.skin_contacts import NothingFelt
 from persianrug.robots.spot import ROBOT
@@ -40,6 +41,29 @@ def test_a_bar_and_a_trot_through_the_skin():
     assert outcome.skin["explained"] > 0.99
     assert outcome.skin["ratio"] == pytest.approx(1 / 16, rel=0.01)
     assert outcome.skin["packets_lost"] == pytest.approx(0.05, abs=0.02)
+
+
+def test_the_log_has_truth_and_skin_side_by_side():
+    scenario = ROBOT.trials["speed"].make(0, SKIN)
+    scenario.seconds = 1.0
+    log = Log.of(scenario)
+    Runner(scenario, log).run()
+    felt, true = log["pressing_felt"][100:], log["pressing_true"][100:]
+    feet = [log.worn.patches.index(name) for name in log.worn.feet]
+    # The truth is of now, and what is felt is late, and not exact.
+    stands = true[:, feet] > 1
+    assert (felt[:, feet] != true[:, feet])[stands].all()
+    assert np.corrcoef(felt[:, feet].ravel(), true[:, feet].ravel())[0, 1] > 0.7
+    assert len(log.frames) == pytest.approx(25, abs=2)
+    for place in range(5, len(log.frames)):
+        pressed, decoded = log.frames.true(place), log.frames.decoded(place)
+        assert log.frames.code(place)
+        assert np.linalg.norm(decoded - pressed) < 0.5 * np.linalg.norm(pressed)
+        tick = log.when(log.frames.time[place])
+        for name, foot in zip(log.worn.feet, feet, strict=True):
+            # Taxels look about, so what presses on them is somewhat less than what presses on the foot.
+            taxels = pressed[log.layout.of(name), 0].sum()
+            assert taxels == pytest.approx(log["pressing_true"][tick, foot], rel=0.2, abs=0.5)
 
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)], ids=["full", "empty"])

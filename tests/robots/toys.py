@@ -56,7 +56,7 @@ class Sensor:
 
     def __init__(self, skin, seed=0):
         self.layout = make_layout() if skin else None
-        self.rng, self.truth, self.newest, self.frames = np.random.default_rng(seed), None, None, 0
+        self.rng, self.true, self.newest, self.frames = np.random.default_rng(seed), None, None, 0
 
     def sense(self, data):
         load = max(0.0, float(np.sum([contact.dist < 0 for contact in data.contact])) * 10.0)
@@ -65,15 +65,15 @@ class Sensor:
         force = np.array([[0.0, 0.0, load], [0.0, 0.0, -palm]])
         centre = np.array([[0.0, 0.0, -0.1], [0.22, 0.0, 0.07]])
         centre[pressing == 0] = np.nan
-        self.truth = SimpleNamespace(
+        self.true = SimpleNamespace(
             patches=PATCHES, time=data.time, pressing=pressing, force=force, centre=centre, area=pressing,
             valid=np.ones(2, bool),
         )  # fmt: skip
         if self.layout is None:
-            return self.truth
+            return self.true
         if round(data.time / 0.002) % 5 == 0:
             self.newest = self._frame(data.time, load, palm)
-        felt = dict(vars(self.truth))
+        felt = dict(vars(self.true))
         felt |= {"pressing": pressing * 1.05, "force": force * 1.05}
         return SimpleNamespace(**felt)
 

@@ -51,9 +51,12 @@ class ContactSensor(Protocol):
     Attributes
     ----------
     patches : tuple of str
+    true : ContactReading
+        What presses in the tick that was sensed last, whatever is felt of it.
     """
 
     patches: tuple[str, ...]
+    true: ContactReading
 
     def sense(self, data: mujoco.MjData) -> ContactReading:
         """What is felt in this tick; called once a tick, after the world went on."""
@@ -153,8 +156,11 @@ class TrueContacts:
         self.forces = ContactForces(model, patches)
         self.patches = tuple(patch.name for patch in patches)
 
+        self.true: ContactReading
+
     def sense(self, data: mujoco.MjData) -> ContactReading:
-        return self.reading(self.forces.touches(data), data.time)
+        self.true = self.reading(self.forces.touches(data), data.time)
+        return self.true
 
     def reading(self, touches: Touches, time: float) -> ContactReading:
         """What these contacts are to the patches; their area is not known."""

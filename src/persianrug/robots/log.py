@@ -9,16 +9,14 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from persianrug._support import checks, files, npy
-from persianrug.robots.taxel_log import TaxelLog
-from persianrug.skin.estimate import Estimate
+from persianrug.robots.taxel_log import TaxelLog, TouchFrame
 from persianrug.skin.layout import Layout
-from persianrug.skin.recording import BlockCode
 
 _KINDS = {".npz": "the log of a robot's run"}
 _VERSION = 1
@@ -57,19 +55,6 @@ class LogPart(NamedTuple):
     name: str
     done: bool
     at: float | None
-
-
-class TouchFrame(Protocol):
-    """A frame of a skin as a sensor keeps the newest: what was felt and what was decoded of it."""
-
-    @property
-    def time(self) -> float: ...
-    @property
-    def true(self) -> NDArray[Any]: ...
-    @property
-    def estimate(self) -> Estimate: ...
-    @property
-    def code(self) -> Sequence[BlockCode]: ...
 
 
 @dataclass(frozen=True)
@@ -168,8 +153,7 @@ class Log:
         """Keep a tick of a runner: the world before it moves on, what is felt in it, and what is done."""
         data, body, felt = runner.data, runner.body, runner.reading
         sensor, controller = runner.scenario.sensor, runner.scenario.controller
-        # A sensor that is not the truth keeps that of the same instant.
-        true = getattr(sensor, "truth", None) or felt
+        true = sensor.true
         self.add(
             time=data.time,
             qpos=data.qpos,
@@ -187,7 +171,8 @@ class Log:
             grip=np.nan if controller.grip is None else controller.grip.target,
         )
         self.note(body)
-        newest: TouchFrame | None = getattr(sensor, "newest", None)
+        # What has a layout is a skin, whose frames are kept, too.
+        newest: TouchFrame | None = None if self.frames is None else sensor.newest
         if newest is not None and self.frames is not None:
             last = self.frames.time[-1] if self.frames.time else -np.inf
             if newest.time >= last + _FRAME - 1e-6:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import mujoco
 import numpy as np
@@ -16,8 +16,9 @@ from persianrug.robots.contacts import ContactReading, ContactSensor, TrueContac
 from persianrug.robots.flaws import Flaws, Mending
 from persianrug.robots.pressing import SOFT, STIFF, Pressing
 from persianrug.robots.priors import prior_of
+from persianrug.robots.taxel_log import TouchFrame
 from persianrug.robots.taxels import Patch, taxel_layout
-from persianrug.skin import ContactTracker, Estimate, Layout, SimulatedBus, SkinDecoder, packets_of
+from persianrug.skin import Code, ContactTracker, Estimate, Layout, SimulatedBus, SkinDecoder, packets_of
 
 Floats = NDArray[np.float64]
 
@@ -32,6 +33,16 @@ _KEPT = 256
 _ROUNDING = 1e-9
 # A patch touches, in statistics, where so many newtons press.
 _TOUCHES = 1.0
+
+
+class _Sent(NamedTuple):
+    """A frame on the bus: when it was felt, what pressed, its codes, and net forces (P, 3) as taxels read them."""
+
+    time: float
+    pressed: Floats
+    codes: list[Code]
+    true: ContactReading
+    read: Floats
 
 
 class SkinContacts:
@@ -67,7 +78,7 @@ class SkinContacts:
     layout : Layout
     true : ContactReading
         What presses now, as `TrueContacts` reads it: newer than what `sense` returns.
-    estimate : Estimate or None
+    newest : TouchFrame or None
         The last frame that was decoded.
     frame : float32 array (n_taxels, 3)
         What taxels read last, with their flaws, as it was encoded.
@@ -115,11 +126,11 @@ class SkinContacts:
         self._due: float | None = None
         # When a frame was last decoded.
         self._taken = -np.inf
-        # Of frames on the bus: when they were felt, and the net forces then, true ones and as taxels read them.
-        self._sent: OrderedDict[int, tuple[float, Floats, Floats, Floats]] = OrderedDict()
+        # Frames on the bus, by their numbers.
+        self._sent: OrderedDict[int, _Sent] = OrderedDict()
         self._counts = {"sent": 0, "decoded": 0, "codes": 0, "explained": 0, "bytes": 0, "touching": 0}
         self._squares = np.zeros(3)
-        self.estimate: Estimate | None = None
+        self.newest: TouchFrame | None = None
         self.frame = np.zeros((self.layout.n_taxels, 3), dtype=np.float32)
         self.true: ContactReading = _nothing(self.patches)
         self._reading = replace(self.true, valid=np.zeros(len(self.patches), dtype=bool))
@@ -159,13 +170,13 @@ class SkinContacts:
         """Read taxels, and put the codes of what they read on the bus."""
         self.frame = self._flaws.apply(pressed)
         self._mending.mend(self.frame)
-        number = self._encoder.frame
-        for code in self._encoder.encode(self.frame):
+        number, codes = self._encoder.frame, self._encoder.encode(self.frame)
+        for code in codes:
             for packet in packets_of(code, self._encoder.stream, _PACKETS):
                 self.bus.send(now, packet)
                 self._counts["bytes"] += len(packet)
         self._counts["sent"] += 1
-        self._sent[number] = (now, self.true.pressing, self.true.force, self._net(pressed))
+        self._sent[number] = _Sent(now, pressed, codes, self.true, self._net(pressed))
         if len(self._sent) > _KEPT:
             self._sent.popitem(last=False)
 
@@ -182,17 +193,17 @@ class SkinContacts:
 
     def _take(self, estimate: Estimate, now: float) -> None:
         """Make a reading of a frame that was decoded."""
-        felt, pressing, force, read = self._sent.pop(estimate.frame)
+        sent = self._sent.pop(estimate.frame)
         contacts = self._tracker.measure(estimate, now)
-        self.estimate, self._taken = estimate, now
-        self._reading = ContactReading(self.patches, felt, **{name: contacts[name] for name in _READ})
+        self.newest, self._taken = TouchFrame(sent.time, sent.pressed, estimate, sent.codes), now
+        self._reading = ContactReading(self.patches, sent.time, **{name: contacts[name] for name in _READ})
         counts = self._counts
         counts["decoded"] += 1
         counts["codes"] += len(estimate.explained)
         counts["explained"] += int((estimate.explained & estimate.heard).sum())
-        touching = (pressing > _TOUCHES) & contacts["valid"]
+        touching = (sent.true.pressing > _TOUCHES) & contacts["valid"]
         counts["touching"] += int(touching.sum())
-        gaps = contacts["force_stderr"], contacts["force"] - read, contacts["force"] - force
+        gaps = contacts["force_stderr"], contacts["force"] - sent.read, contacts["force"] - sent.true.force
         self._squares += [float(np.square(gap[touching]).sum()) for gap in gaps]
 
     def statistics(self) -> dict[str, Any]:
@@ -251,7 +262,10 @@ class NothingFelt:
     """
 
     def __init__(self, sensor: ContactSensor) -> None:
-        self.patches = sensor.patches
+        self.sensor, self.patches = sensor, sensor.patches
+        self.true: ContactReading
 
     def sense(self, data: mujoco.MjData) -> ContactReading:
+        self.sensor.sense(data)
+        self.true = self.sensor.true
         return _nothing(self.patches, float(data.time))

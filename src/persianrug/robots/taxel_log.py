@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,28 @@ from persianrug.skin.recording import BlockCode, RecordedCode
 # Smaller numbers, in newtons, are not kept: a decoder leaves some in every taxel.
 _LEAST = 0.005
 _START = "frames_"
+
+
+@dataclass(frozen=True, eq=False)
+class TouchFrame:
+    """A frame of a skin, on both ends of its code.
+
+    Attributes
+    ----------
+    time : float
+        When it was felt, in seconds.
+    true : array (n_taxels, axes)
+        What presses on the taxels, in newtons, without their flaws.
+    estimate : Estimate
+        What was decoded.
+    code : sequence of BlockCode
+        What was sent.
+    """
+
+    time: float
+    true: NDArray[Any]
+    estimate: Estimate
+    code: Sequence[BlockCode]
 
 
 class TaxelLog:
