@@ -1,12 +1,12 @@
-"""The arm comes to where it is told, and the gripper does what it is told."""
+"""The arm comes to where it is told, and no joint goes where it cannot."""
 
+import mujoco
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from persianrug.robots.arm import gripper_pose
-from persianrug.robots.grip import Grip
 from persianrug.robots.spot.spec import SPEC
 from tests.robots.worlds import Standing
 
@@ -29,14 +29,30 @@ def test_it_comes_to_poses_and_keeps_within_its_limits():
     assert np.abs(world.controller.dynamics.state.rpy).max() < 0.05
 
 
-def test_a_place_out_of_reach_does_not_throw_it():
+@pytest.mark.parametrize("place", [(5.0, 3.0, 3.0), (-1.0, 0.0, 0.5)], ids=["far", "behind"])
+def test_a_place_out_of_reach_does_not_throw_it(place):
     world = Standing()
     world.run(0.2)
-    world.controller.arm.pose = (np.array([3.0, 0.0, 0.5]), gripper_pose(0.0), np.zeros(3))
-    world.run(2.0)
+    arm = world.controller.arm
+    arm.pose = (np.array(place), gripper_pose(0.5), np.zeros(3))
+    for _ in range(500):
+        world.tick()
+        assert (arm.target >= arm.lowest).all()
+        assert (arm.target <= arm.highest).all()
+        assert (np.abs(arm.speed) <= 2.5).all()
     assert np.abs(world.controller.dynamics.state.rpy).max() < 0.2
     assert world.data.qpos[2] > 0.45
     assert np.abs(world.data.qvel).max() < 5
+
+
+def test_it_knows_how_far_it_reaches():
+    """Straight, its grasp is so far from its first joint."""
+    arm = Standing().controller.arm
+    model = arm.dynamics.model
+    data = mujoco.MjData(model)
+    mujoco.mj_kinematics(model, data)
+    far = np.linalg.norm(data.site(SPEC.arm.grasp).xpos - data.xanchor[model.joint(SPEC.arm.joints[0]).id])
+    assert far <= arm.span < 1.2 * far + 0.2
 
 
 @given(st.floats(-3, 3), st.floats(-1, 1))
@@ -47,26 +63,3 @@ def test_gripper_poses(direction, pitch):
     forward = [np.cos(direction) * np.cos(pitch), np.sin(direction) * np.cos(pitch), -np.sin(pitch)]
     np.testing.assert_allclose(pose[:, 0], forward, atol=1e-12)
     assert pose[2, 1] == pytest.approx(np.cos(pitch))
-
-
-def test_grip_opens_at_once_and_closes_slowly():
-    grip, angle, dt = Grip(SPEC.arm, 60.0), 0.0, 0.004
-    grip.open()
-    for _ in range(200):
-        angle = grip.command(angle, dt)
-    assert angle == SPEC.arm.opened
-    grip.close(0.5, 20.0)
-    for _ in range(250):
-        angle = grip.command(angle, dt)
-    assert angle == pytest.approx(SPEC.arm.opened + 0.5)
-
-
-@pytest.mark.parametrize("force", [5.0, 50.0])
-def test_grip_presses_with_no_more_than_it_may(force):
-    """The motor is a spring: where the finger is held, its target leads by the force times its reach."""
-    grip, held = Grip(SPEC.arm, 60.0), -0.4
-    grip.target = held
-    grip.close(1.0, force)
-    for _ in range(1000):
-        target = grip.command(held, 0.004)
-    assert 60.0 * (target - held) / SPEC.arm.reach == pytest.approx(min(force, 60 * 0.4 / SPEC.arm.reach))

@@ -55,6 +55,9 @@ def test_jacobians_are_derivatives(model, seed):
     com_before = dynamics.com_jacobian()[0] @ v
     state = dynamics.set(q, v, 0.0)
     np.testing.assert_allclose((ahead.feet - before.feet) / (2 * step), state.feet_velocity, atol=1e-5)
+    turned = (ahead.rotation - before.rotation) @ state.rotation.T / (2 * step)
+    axis = [turned[2, 1], turned[0, 2], turned[1, 0]]
+    np.testing.assert_allclose(axis, state.angular_velocity, atol=1e-5)
     np.testing.assert_allclose((ahead.com - before.com) / (2 * step), state.com_velocity, atol=1e-5)
     np.testing.assert_allclose(
         (grasp_ahead - grasp_before) / (2 * step), dynamics.site("grasp")[2][:3] @ v, atol=1e-5

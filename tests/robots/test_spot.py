@@ -1,5 +1,7 @@
 """The quadruped with its skin in the loop: parts of the story, and what it does when something goes wrong."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -64,6 +66,17 @@ def test_the_log_has_truth_and_skin_side_by_side():
             # Taxels look about, so what presses on them is somewhat less than what presses on the foot.
             taxels = pressed[log.layout.of(name), 0].sum()
             assert taxels == pytest.approx(log["pressing_true"][tick, foot], rel=0.2, abs=0.5)
+
+
+def test_what_is_out_of_reach_is_not_reached_for():
+    scenario = ROBOT.trials["pick"].make(0, TRUTH)
+    place = scenario.model.joint("can").qposadr[0]
+    scenario.start[place] += 3.0
+    runner = Runner(scenario)
+    outcome = runner.run()
+    assert not outcome.succeeded
+    assert re.search(r"it is out of reach, 3\.\d\d m from the shoulder", runner.body.events[0][1])
+    assert outcome.seconds < 15
 
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)], ids=["full", "empty"])

@@ -12,7 +12,7 @@ from persianrug.robots.touching import Touch
         ({"ratio": 0}, r"ratio is 0; allowed: a number in \(0, 1\]"),
         ({"ratio": 2}, r"ratio is 2; allowed"),
         ({"packet_loss": 1}, r"packet_loss is 1; allowed: a number in \[0, 1\)"),
-        ({"packet_loss": -0.1}, "packet_loss is -0.1; allowed"),
+        ({"packet_loss": -0.1}, r"packet_loss is -0.1; allowed: a number in \[0, 1\)"),
         ({"delay": -1}, "delay is -1; allowed"),
         ({"delay": 5}, "delay is 5; allowed: seconds, up to 1"),
         ({"rate": 0}, "rate is 0; allowed"),

@@ -45,6 +45,8 @@ class ArmController:
         Where the gripper should be; None leaves the joints to `target`.
     error : (float, float)
         Of the pose, in metres and radians.
+    span : float
+        From the first joint to the grasp when the arm is straight, in metres.
     """
 
     def __init__(self, dynamics: Dynamics, arm: Arm) -> None:
@@ -55,6 +57,9 @@ class ArmController:
         self.target, self.speed = np.array(arm.stowed, dtype=np.float64), np.zeros(len(arm.joints))
         self.pose: tuple[Floats, Floats, Floats] | None = None
         self.error = (0.0, 0.0)
+        model = dynamics.model
+        links = [model.body_pos[model.joint(name).bodyid[0]] for name in arm.joints[1:]]
+        self.span = float(np.linalg.norm([*links, model.site(arm.grasp).pos], axis=1).sum())
         self._rows = np.zeros((len(self.dofs), dynamics.nv))
         self._rows[np.arange(len(self.dofs)), self.dofs] = 1.0
 

@@ -44,6 +44,10 @@ class ContactReading:
     area: Floats
     valid: NDArray[np.bool_]
 
+    def places(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """Where patches of some names are in the arrays."""
+        return np.array([self.patches.index(name) for name in names])
+
 
 class ContactSensor(Protocol):
     """What gives a robot its readings.

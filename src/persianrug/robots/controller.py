@@ -109,7 +109,7 @@ class LeggedController:
         return command
 
     def _touch(self, reading: ContactReading) -> FootTouch:
-        index = [reading.patches.index(name) for name in self._feet]
+        index = reading.places(self._feet)
         force = reading.force[index]
         sideways = np.zeros(len(index))
         for k, body in enumerate(self._foot_bodies):

@@ -67,10 +67,8 @@ class BodyNoise:
 
 # A foot carries where it has felt the ground for so long, in seconds.
 _LOADED = 0.04
-# Time constants of speed and height in seconds, and the rate at which the accelerometer's offset is learnt.
-_SPEED, _HEIGHT, _OFFSET = 0.03, 0.1, 0.3
-# The offset is at most so much, in m/s^2.
-_MOST_OFFSET = 0.5
+# Time constants of speed and height in seconds.
+_SPEED, _HEIGHT = 0.03, 0.1
 # So far is the lowest point of a loaded foot below its radius, in metres: it is soft.
 _SUNK = 0.003
 
@@ -108,8 +106,6 @@ class LegOdometry:
         self.patches = [foot.patch for foot in spec.feet]
         self.position: Floats | None = None
         self.velocity = np.zeros(3)
-        self._index: NDArray[np.int64] | None = None
-        self._offset = np.zeros(3)
         self._loaded = np.zeros(len(self.feet))
         self._jacobian = np.zeros((3, model.nv))
 
@@ -121,10 +117,8 @@ class LegOdometry:
         self.data.qpos[:] = q
         mujoco.mj_kinematics(self.model, self.data)
         mujoco.mj_comPos(self.model, self.data)
-        self.velocity = self.velocity + (acceleration + self._offset) * dt
-        if self._index is None:
-            self._index = np.array([reading.patches.index(name) for name in self.patches])
-        index = self._index
+        self.velocity = self.velocity + acceleration * dt
+        index = reading.places(self.patches)
         felt = reading.valid[index] & (reading.pressing[index] > self.planner.gait.touch)
         self._loaded = np.where(felt & self.planner.stance, self._loaded + dt, 0.0)
         carrying = np.flatnonzero(self._loaded > _LOADED)
@@ -132,7 +126,6 @@ class LegOdometry:
             speeds, heights = zip(*(self._of_foot(int(i), v) for i in carrying), strict=True)
             error = sum(speeds) / len(speeds) - self.velocity
             self.velocity = self.velocity + (1 - math.exp(-dt / _SPEED)) * error
-            self._offset = np.clip(self._offset + _OFFSET * error * dt, -_MOST_OFFSET, _MOST_OFFSET)
             height = statistics.median(heights)
             self.position[2] += (1 - math.exp(-dt / _HEIGHT)) * (height - self.position[2])
         self.position = self.position + self.velocity * dt

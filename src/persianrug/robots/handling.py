@@ -29,12 +29,13 @@ _CLOSING, _GENTLE, _FIRM = 0.7, 8.0, 50.0
 # Both sides of the gripper feel so much where something is held, and so much once it is firmly.
 _HELD, _CLOSED = 2.0, 8.0
 _LIFT = 0.10
+# It reaches for what is as near as this share of its arm's length.
+_REACHED = 0.95
 
 
 def holds(body: Body) -> bool:
     """Whether both sides of the gripper feel something between them."""
-    arm = body.arm.arm
-    return min(body.felt(arm.jaw_patch), body.felt(arm.finger_patch)) > _HELD
+    return _least(body) > _HELD
 
 
 def pick(body: Body, thing: str, tries: int = 3) -> Skill:
@@ -56,6 +57,8 @@ def _pick_once(body: Body, thing: str) -> Generator[None, None, str | None]:
     yield from turn_joints(body, arm.ready, 1.5)
     place = body.see(thing)
     shoulder = body.shoulder()
+    if (away := float(np.linalg.norm(place - shoulder))) > _REACHED * body.arm.span:
+        return f"it is out of reach, {away:.2f} m from the shoulder"
     direction = float(np.arctan2(place[1] - shoulder[1], place[0] - shoulder[0]))
     rotation = gripper_pose(direction)
     forward, side = rotation[:, 0], rotation[:, 2]
@@ -195,6 +198,7 @@ def _force(body: Body) -> float:
 
 
 def _least(body: Body) -> float:
+    """What presses on the side of the gripper that feels less."""
     arm = body.arm.arm
     return min(body.felt(arm.jaw_patch), body.felt(arm.finger_patch))
 

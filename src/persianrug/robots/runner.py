@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persianrug.robots.body import Body
+from persianrug.robots.contacts import ContactReading
 from persianrug.robots.scenario import Scenario
 
 Floats = NDArray[np.float64]
@@ -20,9 +22,16 @@ Floats = NDArray[np.float64]
 RATE = 250
 # A base that is lower than this share of where it stands, or that leans by more than so much (rad), has fallen.
 _LOW, _LEAN = 0.55, 0.7
-
-
-_DIVERGED = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
+# Of the first three MuJoCo warns, and begins anew at time 0; with a bad motor it warns, and lets it do nothing.
+_DIVERGED = tuple(
+    int(kind)
+    for kind in (
+        mujoco.mjtWarning.mjWARN_BADQPOS,
+        mujoco.mjtWarning.mjWARN_BADQVEL,
+        mujoco.mjtWarning.mjWARN_BADQACC,
+        mujoco.mjtWarning.mjWARN_BADCTRL,
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -93,14 +102,15 @@ class Runner:
         self.steps = max(1, round(1 / (RATE * model.opt.timestep)))
         self.dt = self.steps * model.opt.timestep
         self.body = Body(scenario.controller, self._look, self.dt)
-        self.nq, self.nv = scenario.controller.dynamics.nq, scenario.controller.dynamics.nv
         self.motors = scenario.controller.dynamics.model.nu
         self._base = model.body(scenario.spec.base).id
         self.ticks: list[float] = []
+        self.reading: ContactReading
+        self.ctrl: Floats
 
     def _look(self, name: str) -> Floats:
         """Where a thing is, in the frame of the base."""
-        body = self.scenario.model.body(self.scenario.things.get(name, name)).id
+        body = self.scenario.model.body(name).id
         away = self.data.xpos[body] - self.data.xpos[self._base] + self.scenario.seen_wrong
         return self.data.xmat[self._base].reshape(3, 3).T @ away
 
@@ -151,7 +161,8 @@ class Runner:
             if self.log is not None:
                 self.log.append(self)
             moving = time.perf_counter()
-            mujoco.mj_step(scenario.model, data, self.steps)
+            with _quiet():
+                mujoco.mj_step(scenario.model, data, self.steps)
             after = time.perf_counter()
             spent["touch"] += sensed - clock
             spent["control"] += decided - sensed
@@ -169,21 +180,24 @@ class Runner:
         )
         statistics = getattr(scenario.sensor, "statistics", dict)
         wall = time.perf_counter() - begun
+        seconds = body.time if self._diverged() else float(data.time)
         used = sum(spent.values())
         steps = len(self.ticks) * self.steps
         timing = spent | {
             "wall": wall,
             "control_p99": float(np.quantile(self.ticks, 0.99)) if self.ticks else 0.0,
             "steps_per_second": steps / spent["physics"] if spent["physics"] else 0.0,
-            "real_time": float(data.time) / used if used else 0.0,
+            "real_time": seconds / used if used else 0.0,
         }
-        return Outcome(succeeded, float(data.time), parts, reason, statistics(), timing, dict(scenario.drawn))
+        return Outcome(succeeded, seconds, parts, reason, statistics(), timing, dict(scenario.drawn))
+
+    def _diverged(self) -> bool:
+        return any(self.data.warning[kind].number for kind in _DIVERGED) or not np.isfinite(self.data.qpos).all()
 
     def _over(self) -> str:
         """Why this cannot go on; empty if it can."""
         data, scenario = self.data, self.scenario
-        # MuJoCo warns, and begins anew at time 0.
-        if any(data.warning[int(kind)].number for kind in _DIVERGED) or not np.isfinite(data.qpos).all():
+        if self._diverged():
             return f"the physics diverged at {self.body.time:.2f} s"
         rotation = data.xmat[self._base].reshape(3, 3)
         if data.xpos[self._base][2] < _LOW * scenario.spec.height or rotation[2, 2] < np.cos(_LEAN):
@@ -191,3 +205,14 @@ class Runner:
         if data.time > scenario.seconds:
             return f"it was not done within {scenario.seconds:g} s"
         return ""
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep MuJoCo from printing its warnings, and from writing them into a file where the user is."""
+    before = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda _: None)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(before)

@@ -150,7 +150,7 @@ def run_into(
     found = {"succeeded": outcome.succeeded, "reason": outcome.reason, "skin": outcome.skin,
              "timing": outcome.timing, "drawn": outcome.drawn}  # fmt: skip
     log.meta["outcome"] = plain(found)
-    report = _report(begun, "done", log, **log.meta["outcome"])
+    report = _report(begun, "done", log, seconds=outcome.seconds, **log.meta["outcome"])
     return _written(folder, log, report, film, say, progress)
 
 
@@ -204,7 +204,7 @@ def _report(begun: dict[str, Any], state: str, log: Log, **ended: Any) -> dict[s
         {
             **{name: begun[name] for name in names},
             "succeeded": ended.pop("succeeded", False),
-            "seconds": float(log["time"][-1]) if len(log) else 0.0,
+            "seconds": ended.pop("seconds", float(log["time"][-1]) if len(log) else 0.0),
             "parts": {part.name: {"done": part.done, "at": part.at} for part in log.parts},
             "skin": {**dict.fromkeys(SKIN), **skin},
             "state": state,

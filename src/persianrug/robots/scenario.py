@@ -49,8 +49,6 @@ class Scenario:
         `task(body)` is a skill; what it returns says whether it succeeded.
     parts : tuple of str
         Of the story, in their order.
-    things : mapping of str to str
-        Bodies of the scene by the names by which skills ask where they are.
     seconds : float
         After so many it has failed.
     actors : list
@@ -75,7 +73,6 @@ class Scenario:
     estimator: Estimator
     task: Callable[[Body], Skill]
     parts: tuple[str, ...]
-    things: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 120.0
     actors: list[Actor] = field(default_factory=list)
     disturb: Callable[[mujoco.MjData], None] | None = None

@@ -159,7 +159,7 @@ class Stage:
         return self._pixels[::-1]
 
     def _shade(self) -> None:
-        """Put a dark spot on the ground, at z = 0, below whatever moves: shadows as of a light from high above."""
+        """Put a dark disc on the ground, at z = 0, below whatever moves: shadows as of a light from high above."""
         data, scene = self.data, self._scene
         place = data.geom_xpos[self._shading]
         axes = data.geom_xmat[self._shading].reshape(-1, 3, 3) * self._half[:, None, :]
@@ -174,9 +174,9 @@ class Stage:
             size = np.array([*np.sqrt(np.maximum(width[k], 1e-8)), 2e-5])
             fading = _SHADE / (1.0 + place[k, 2] / _FADE)
             # One above the other, so that none flickers through another.
-            spot, colour = np.array([*place[k, :2], 1e-3 + 5e-5 * k]), np.array([0, 0, 0, fading], np.float32)
+            disc, colour = np.array([*place[k, :2], 1e-3 + 5e-5 * k]), np.array([0, 0, 0, fading], np.float32)
             kind = mujoco.mjtGeom.mjGEOM_ELLIPSOID
-            mujoco.mjv_initGeom(scene.geoms[scene.ngeom], kind, size, spot, frame.ravel(), colour)
+            mujoco.mjv_initGeom(scene.geoms[scene.ngeom], kind, size, disc, frame.ravel(), colour)
             scene.ngeom += 1
 
 

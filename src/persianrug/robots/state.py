@@ -71,11 +71,6 @@ def wrapped(angle: float) -> float:
     return float((angle + np.pi) % (2 * np.pi) - np.pi)
 
 
-def cross(a: Floats, b: Floats) -> Floats:
-    """The product of two vectors (3,); NumPy's own takes ten times as long for these."""
-    return np.array([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
-
-
 def rotation_vector(rotation: Floats) -> Floats:
     """Axis times angle (3,) of a rotation (3, 3), for angles below pi."""
     axis = 0.5 * np.array(

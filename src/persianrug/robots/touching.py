@@ -42,9 +42,10 @@ class Touch:
     def __post_init__(self) -> None:
         checks.one_of("skin", self.skin, SKINS)
         checks.probability("ratio", self.ratio)
-        loss = checks.not_negative("packet_loss", self.packet_loss)
-        if loss >= 1:
-            raise ValueError(f"packet_loss is {loss:g}; allowed: a number in [0, 1)")
+        allowed = "a number in [0, 1)"
+        loss = checks.finite("packet_loss", self.packet_loss, allowed)
+        if not 0 <= loss < 1:
+            raise ValueError(f"packet_loss is {loss:g}; allowed: {allowed}")
         if checks.not_negative("delay", self.delay) > _LONGEST:
             raise ValueError(f"delay is {self.delay:g}; allowed: seconds, up to {_LONGEST:g}")
         checks.positive("rate", self.rate)

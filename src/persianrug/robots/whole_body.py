@@ -79,8 +79,7 @@ class Solution:
     torque : array (n_actuated,)
         In N m.
     solved : bool
-        Whether the program was solved; if not these are the last ones that were, of as many contacts, or those of
-        least forces.
+        Whether the program was solved; if not no motor does anything, and contacts push as little as they may.
     """
 
     acceleration: Floats
@@ -102,8 +101,8 @@ class WholeBodyQP:
 
     Attributes
     ----------
-    solves, failed : int
-        How many programs there were, and how many of them were not solved.
+    failed : int
+        How many programs were not solved.
     """
 
     def __init__(self, nv: int, actuated: Sequence[int] | NDArray[np.int64], limits: Floats) -> None:
@@ -111,7 +110,7 @@ class WholeBodyQP:
         self.actuated = np.asarray(actuated)
         self.free = np.setdiff1d(np.arange(nv), self.actuated)
         self.limits = np.asarray(limits, dtype=np.float64)
-        self.solves = self.failed = 0
+        self.failed = 0
 
     def solve(self, M: Floats, h: Floats, tasks: Sequence[Task], contacts: Sequence[ContactPoint]) -> Solution:
         """The accelerations, forces and torques that fit the tasks best.
@@ -166,7 +165,6 @@ class WholeBodyQP:
         x, _, flag, _ = daqp.solve(
             hessian, gradient, matrix, upper, lower, np.zeros(len(upper), np.int32), primal_tol=_TOLERANCE
         )
-        self.solves += 1
         solved = flag > 0 and bool(np.isfinite(x).all())
         if not solved:
             # No motor does anything, and the ground pushes as little as it may.

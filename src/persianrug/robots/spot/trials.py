@@ -14,7 +14,7 @@ from persianrug.robots.body import Body
 from persianrug.robots.controller import LeggedController
 from persianrug.robots.estimator import LegOdometry
 from persianrug.robots.gait import GaitPlanner
-from persianrug.robots.person import Manner, Person
+from persianrug.robots.person import MANNERS, Manner, Person
 from persianrug.robots.scenario import Scenario
 from persianrug.robots.skills import Skill, walk_to
 from persianrug.robots.spot import story
@@ -80,7 +80,10 @@ def pull(seed: int, touch: Touch, *, force: float = 10.0, manner: str = "takes")
 
     def right(data: mujoco.MjData) -> bool:  # noqa: ARG001
         person = made.person
-        if person is None or person.pulled is None:
+        assert person is not None  # noqa: S101
+        if manner == "never":
+            return not let_go
+        if person.pulled is None:
             return False
         draw.values["after"] = after = let_go[0] - person.pulled if let_go else None
         if force < _FELT:
@@ -247,7 +250,7 @@ class _Made:
             place = self.model.joint("can").qposadr[0]
             self.start[place : place + 3] = can[0], can[1], can[2] + _HALF
         if person is not None:
-            manner = Manner(person, force=force)
+            manner = Manner(checks.one_of("manner", person, MANNERS), force=force)
             rest = np.array([*(can or (1.0, 0.0, 0.0))[:2], 0.9]) + _AWAY
             self.person = Person(self.model, manner, "can", rest)
             self.start[self.person.places] = rest
