@@ -83,7 +83,7 @@ def _pick_once(body: Body, thing: str) -> Generator[None, None, str | None]:
     if not holds(body):
         return "it slipped"
     body.load = weight
-    body.say(f"holds {-weight[2] / 9.81:.2f} kg")
+    body.say(f"holds {-weight[2] / 9.81:z.2f} kg")
     return None
 
 

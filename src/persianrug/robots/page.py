@@ -30,6 +30,7 @@ _TOLD: tuple[tuple[str, str, str], ...] = (
     ("explained", "frames explained by what was decoded", "share"),
     ("force_error_predicted", "error of net forces, predicted", "N"),
     ("force_error_measured", "error of net forces, measured", "N"),
+    ("force_error_of_truth", "the same against what presses: with gains, dead cells", "N"),
 )
 
 

@@ -13,9 +13,6 @@ from persianrug.robots.spec import RobotSpec
 
 Floats = NDArray[np.float64]
 
-# In seconds; control ticks are whole numbers of steps.
-_STEP = 0.002
-
 
 def robot_model(spec: RobotSpec) -> mujoco.MjModel:
     """The robot alone, as its controller knows it."""
@@ -48,7 +45,7 @@ def build_scene(
     for foot in spec.feet:
         scene.geom(foot.geom).friction[0] = friction
     furnish(scene)
-    scene.option.timestep = _STEP
+    scene.option.timestep = spec.step
     scene.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     scene.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
     scene.option.impratio = 10

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
@@ -28,11 +28,14 @@ class EndEffector:
     name : str
     kind : Kind
     geom : str
-        Of the model: what touches the ground; of a point, a sphere.
+        Of the model: what touches the ground. Of a point it is a sphere, of a line a capsule, of a flat sole a box,
+        and of a wheel an ellipsoid that turns about its y axis.
     joints : tuple of str
         Of its limb, from the base outwards.
     patch : str
         The patch of skin that it wears.
+    site : str
+        Of lines and flat soles: the site in the middle of the underside, x forward and z up.
     """
 
     name: str
@@ -40,6 +43,7 @@ class EndEffector:
     geom: str
     joints: tuple[str, ...]
     patch: str
+    site: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,11 @@ class RobotSpec:
     codes : tuple of tuple of str
         Patches that share a code of their own; all others share one more.
     arm : Arm, optional
+    ties : mapping of str to mapping of str to float
+        Joints with stiff springs and no motor, which the controller takes to be rigid: the speed of each is the sum
+        of other joints' speeds with these factors.
+    step : float
+        Of the physics, in seconds: stiff springs need shorter ones.
     """
 
     name: str
@@ -112,3 +121,5 @@ class RobotSpec:
     patches: tuple[Patch, ...]
     codes: tuple[tuple[str, ...], ...] = ()
     arm: Arm | None = None
+    ties: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    step: float = 0.002
