@@ -28,7 +28,7 @@ class EndEffector:
     name : str
     kind : Kind
     geom : str
-        Of the model: what touches the ground. Of a point it is a sphere, of a line a capsule, of a flat sole a box,
+        Of the model: what touches the ground. Of a point it is a sphere, of a line a capsule, of a sole a box,
         and of a wheel an ellipsoid that turns about its y axis.
     joints : tuple of str
         Of its limb, from the base outwards.
@@ -105,7 +105,7 @@ class RobotSpec:
         Patches that share a code of their own; all others share one more.
     arm : Arm, optional
     ties : mapping of str to mapping of str to float
-        Joints with stiff springs and no motor, which the controller takes to be rigid: the speed of each is the sum
+        Joints with stiff springs and no motor, which the controller takes as rigid: the speed of each is the sum
         of other joints' speeds with these factors.
     step : float
         Of the physics, in seconds: stiff springs need shorter ones.
