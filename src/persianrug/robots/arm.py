@@ -60,8 +60,9 @@ class ArmController:
         model = dynamics.model
         links = [model.body_pos[model.joint(name).bodyid[0]] for name in arm.joints[1:]]
         self.span = float(np.linalg.norm([*links, model.site(arm.grasp).pos], axis=1).sum())
-        self._rows = np.zeros((len(self.dofs), dynamics.nv))
-        self._rows[np.arange(len(self.dofs)), self.dofs] = 1.0
+        self._columns = dynamics.columns(arm.joints)
+        self._rows = np.zeros((len(self.dofs), dynamics.ny))
+        self._rows[np.arange(len(self.dofs)), self._columns] = 1.0
 
     def task(self, dt: float) -> Task:
         """What the joints should do in this tick of `dt` seconds."""
@@ -86,7 +87,7 @@ class ArmController:
             ]
         )
         wanted -= jacobian[:, :6] @ state.v[:6]
-        own = jacobian[:, self.dofs]
+        own = jacobian[:, self._columns]
         weighted = own.T * _WEIGHTS
         speed = np.linalg.solve(weighted @ own + _DAMPING * np.eye(len(self.dofs)), weighted @ wanted)
         self.speed = np.clip(speed, -_MOST_SPEED, _MOST_SPEED)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +11,11 @@ from numpy.typing import NDArray
 from persianrug.robots.arm import ArmController
 from persianrug.robots.contacts import ContactReading
 from persianrug.robots.dynamics import Dynamics
-from persianrug.robots.gait import FootTouch, GaitPlanner, Plan
+from persianrug.robots.gait import Command, FootTouch, Plan
 from persianrug.robots.grip import Grip
-from persianrug.robots.spec import RobotSpec
-from persianrug.robots.state import RobotState
+from persianrug.robots.spec import Kind, RobotSpec
+from persianrug.robots.state import RobotState, about_z, rotation_vector
+from persianrug.robots.terrain import Terrain
 from persianrug.robots.whole_body import ContactPoint, Solution, Task, WholeBodyQP
 
 Floats = NDArray[np.float64]
@@ -24,13 +27,41 @@ _SWING, _STANCE = 20.0, 500.0
 # Gains of feet in the air (1/s^2, 1/s), and how fast those on the ground come to rest (1/s).
 _FOLLOW = (450.0, 38.0)
 _REST = 10.0
+# The same of how soles in the air are turned, with weights of flat ones and of lines, which turn about no axis of
+# their own.
+_TURN = (300.0, 30.0)
+_TURNED = {Kind.FLAT: 5.0, Kind.LINE: 2.0}
 # Of the ground, as far as it is counted on.
 _FRICTION = 0.45
-# A foot that has just come down takes over its load within so many seconds, up to so many newtons.
+# A foot that has just come down takes over its load within so many seconds, up to so many newtons a point.
 _LOADING, _MOST = 0.03, 900.0
 # A foot that feels the ground presses at least so much.
 _LEAST = 15.0
-_POSTURE = 0.05
+# Weights of legs that come to rest (1/s), and of all other joints that keep their posture (1/s^2, 1/s).
+_LEGS, _CALM = 0.05, 2.0
+_POSTURE, _KEEP = 1.0, (60.0, 14.0)
+
+
+class Planner(Protocol):
+    """Where the feet of a robot should be, and how its base should move."""
+
+    command: Command
+    terrain: Terrain
+    stance: NDArray[np.bool_]
+
+    @property
+    def threshold(self) -> float:
+        """A foot that feels so many newtons carries."""
+        ...
+
+    @property
+    def settled(self) -> bool:
+        """Whether all feet have stood for a while."""
+        ...
+
+    def plan(self, state: RobotState, touch: FootTouch, dt: float) -> Plan:
+        """The plan of this tick, `dt` seconds after the last one."""
+        ...
 
 
 class LeggedController:
@@ -41,7 +72,7 @@ class LeggedController:
     model : mujoco.MjModel
         Of the robot alone.
     spec : RobotSpec
-    planner : GaitPlanner
+    planner : Planner
 
     Attributes
     ----------
@@ -56,42 +87,68 @@ class LeggedController:
         The last one.
     """
 
-    def __init__(self, model: mujoco.MjModel, spec: RobotSpec, planner: GaitPlanner) -> None:
+    def __init__(self, model: mujoco.MjModel, spec: RobotSpec, planner: Planner) -> None:
         self.spec, self.planner = spec, planner
         self.dynamics = Dynamics(model, spec)
         motors = [model.actuator(i).trnid[0] for i in range(model.nu)]
         names = [model.joint(joint).name for joint in motors]
-        self._dofs = self.dynamics.dofs(tuple(names))
+        columns = self.dynamics.columns(tuple(names))
         limits = np.abs(model.actuator_forcerange[:, 1])
         limits = np.where(model.actuator_forcelimited, limits, np.abs(model.actuator_ctrlrange[:, 1]))
-        self.qp = WholeBodyQP(model.nv, self._dofs, limits)
+        self.qp = WholeBodyQP(self.dynamics.ny, columns, limits)
         self.arm: ArmController | None = None
         self.grip: Grip | None = None
         self.load = np.zeros(3)
         self._feet = [foot.patch for foot in spec.feet]
-        self._foot_bodies = [int(model.geom_bodyid[geom]) for geom in self.dynamics.foot_geoms]
+        bodies = {patch.name: patch.body for patch in spec.patches}
+        self._foot_bodies = [model.body(bodies[foot.patch]).id for foot in spec.feet]
+        self._ties = [
+            (
+                self.dynamics.places((joint, *sum_of)),
+                self.dynamics.dofs((joint, *sum_of)),
+                list(sum_of.values()),
+                i,
+            )
+            for joint, sum_of in spec.ties.items()
+            for i, foot in enumerate(spec.feet)
+            if joint in foot.joints
+        ]
+        taken: set[str] = set()
         if spec.arm is not None:
             self.arm = ArmController(self.dynamics, spec.arm)
             self._finger = names.index(spec.arm.finger)
             motor = model.actuator(self._finger)
             self.grip = Grip(spec.arm, float(motor.gainprm[0]))
             self._finger_place = int(self.dynamics.places((spec.arm.finger,))[0])
-        taken = set(self.arm.dofs.tolist()) if self.arm else set()
-        rest = [dof for dof in self._dofs if dof not in taken]
-        self._posture = np.zeros((len(rest), model.nv))
-        self._posture[np.arange(len(rest)), rest] = 1.0
-        self._posture_dofs = np.array(rest)
-        self._tilt_rows = np.zeros((3, model.nv))
+            taken = set(spec.arm.joints)
+        legs = {joint for foot in spec.feet for joint in foot.joints}
+        if spec.arm is not None:
+            legs.add(spec.arm.finger)
+        self._legs = self._rows(tuple(name for name in names if name in legs))
+        self._upper = self._rows(tuple(name for name in names if name not in legs | taken))
+        self._kept = np.array([spec.posture.get(name, 0.0) for name in names if name not in legs | taken])
+        ny = self.dynamics.ny
+        self._tilt_rows = np.zeros((3, ny))
         self._tilt_rows[:, 3:6] = np.eye(3)
-        self._height_row = np.zeros((1, model.nv))
+        self._height_row = np.zeros((1, ny))
         self._height_row[0, 2] = 1.0
         self._reading: ContactReading
         self.plan: Plan
         self.solution: Solution
 
+    def _rows(self, joints: tuple[str, ...]) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
+        """The Jacobian of some joints' accelerations, and where they are in q and v."""
+        rows = np.zeros((len(joints), self.dynamics.ny))
+        rows[np.arange(len(joints)), self.dynamics.columns(joints)] = 1.0
+        return rows, self.dynamics.places(joints), self.dynamics.dofs(joints)
+
     def observe(self, q: Floats, v: Floats, reading: ContactReading, time: float) -> RobotState:
         """Take in the estimated positions (nq,) and velocities (nv,) of this tick, and what is felt."""
         self._reading = reading
+        for places, dofs, factors, foot in self._ties:
+            # Springs of a leg in the air swing about where they would be at rest.
+            if not self.planner.stance[foot]:
+                q[places[0]], v[dofs[0]] = q[places[1:]] @ factors, v[dofs[1:]] @ factors
         return self.dynamics.set(q, v, time)
 
     def act(self, dt: float) -> Floats:
@@ -110,41 +167,88 @@ class LeggedController:
 
     def _touch(self, reading: ContactReading) -> FootTouch:
         index = reading.places(self._feet)
-        force = reading.force[index]
-        sideways = np.zeros(len(index))
+        state, data = self.dynamics.state, self.dynamics.data
+        sideways, centre = np.zeros(len(index)), np.zeros((len(index), 2))
         for k, body in enumerate(self._foot_bodies):
-            world = self.dynamics.data.xmat[body].reshape(3, 3) @ force[k]
+            turned = data.xmat[body].reshape(3, 3)
+            world = turned @ reading.force[index[k]]
             sideways[k] = np.hypot(world[0], world[1])
-        return FootTouch(reading.pressing[index], sideways, reading.valid[index])
+            place = data.xpos[body] + turned @ reading.centre[index[k]]
+            centre[k] = (state.feet_rotation[k].T @ (place - state.feet[k]))[:2]
+        return FootTouch(reading.pressing[index], sideways, reading.valid[index], centre)
 
     def _tasks(self, state: RobotState, plan: Plan, dt: float) -> list[Task]:
         dynamics = self.dynamics
         com, drift = dynamics.com_jacobian()
+        legs, _, dofs = self._legs
         tasks = [
             Task(com[:2], plan.linear[:2] - drift[:2], _COM),
             Task(self._height_row, plan.linear[2:], _RISE),
             Task(self._tilt_rows, state.rotation.T @ plan.angular, _TILT),
-            Task(self._posture, -2.0 * state.v[self._posture_dofs], _POSTURE),
+            Task(legs, -_CALM * state.v[dofs], _LEGS),
         ]
         for i, stands in enumerate(plan.stance):
-            if stands:
-                target, weight = -_REST * state.feet_velocity[i], _STANCE
-            else:
-                target = (
-                    plan.acceleration[i]
-                    + _FOLLOW[0] * (plan.position[i] - state.feet[i])
-                    + _FOLLOW[1] * (plan.velocity[i] - state.feet_velocity[i])
-                )
-                weight = _SWING
-            tasks.append(Task(dynamics.feet[i], target - dynamics.drift[i], weight))
+            tasks += self._standing(i, state) if stands else self._swinging(i, state, plan)
+        upper, places, dofs = self._upper
+        if len(dofs):
+            target = _KEEP[0] * (self._kept - state.q[places]) - _KEEP[1] * state.v[dofs]
+            tasks.append(Task(upper, target, _POSTURE))
         if self.arm is not None:
             tasks.append(self.arm.task(dt))
         return tasks
 
+    def _standing(self, i: int, state: RobotState) -> list[Task]:
+        """No point of a foot that stands moves."""
+        dynamics, spin = self.dynamics, state.feet_angular_velocity[i]
+        tasks = []
+        for arm, jacobian in self._points(i):
+            velocity = state.feet_velocity[i] + _cross(spin, arm)
+            drift = dynamics.drift[i] + _cross(dynamics.turn_drift[i], arm) + _cross(spin, _cross(spin, arm))
+            tasks.append(Task(jacobian, -_REST * velocity - drift, _STANCE))
+        return tasks
+
+    def _swinging(self, i: int, state: RobotState, plan: Plan) -> list[Task]:
+        """A foot in the air goes where it should, and is turned as it should be."""
+        dynamics = self.dynamics
+        target = (
+            plan.acceleration[i]
+            + _FOLLOW[0] * (plan.position[i] - state.feet[i])
+            + _FOLLOW[1] * (plan.velocity[i] - state.feet_velocity[i])
+        )
+        tasks = [Task(dynamics.feet[i], target - dynamics.drift[i], _SWING)]
+        kind = self.spec.feet[i].kind
+        if kind in _TURNED:
+            wanted = about_z(plan.facing)
+            away = rotation_vector(wanted @ state.feet_rotation[i].T)
+            turn = _TURN[0] * away - _TURN[1] * state.feet_angular_velocity[i] - dynamics.turn_drift[i]
+            axes = np.eye(3) if kind is Kind.FLAT else wanted[:, 1:].T
+            tasks.append(Task(axes @ dynamics.turns[i], axes @ turn, _TURNED[kind]))
+        return tasks
+
+    def _points(self, i: int) -> list[tuple[Floats, Floats]]:
+        """Where foot i can touch, from its middle (3,), with Jacobians (3, ny)."""
+        dynamics = self.dynamics
+        arms = dynamics.frames.points[i] @ dynamics.state.feet_rotation[i].T
+        if len(arms) == 1:
+            return [(arms[0], dynamics.feet[i])]
+        return [(arm, dynamics.feet[i] - _crossing(arm) @ dynamics.turns[i]) for arm in arms]
+
     def _contacts(self, plan: Plan) -> list[ContactPoint]:
         contacts = []
-        for i in np.flatnonzero(plan.stance):
+        for i in np.flatnonzero(plan.stance).tolist():
             most = _MOST * min(1.0, (plan.standing[i] + 0.01) / _LOADING)
+            points = self._points(i)
             least = min(_LEAST, most) if plan.felt[i] or plan.standing[i] < 0.05 else 0.0
-            contacts.append(ContactPoint(self.dynamics.feet[i], _FRICTION, least, most, np.eye(3)))
+            for _, jacobian in points:
+                contacts.append(ContactPoint(jacobian, _FRICTION, least / len(points), most, np.eye(3)))
         return contacts
+
+
+def _crossing(a: Floats) -> Floats:
+    """The matrix (3, 3) that multiplies as the vector product with a vector (3,) does."""
+    return np.array([[0.0, -a[2], a[1]], [a[2], 0.0, -a[0]], [-a[1], a[0], 0.0]])
+
+
+def _cross(a: Floats, b: Floats) -> Floats:
+    """The vector product of two vectors (3,), for which NumPy's own takes ten times as long."""
+    return _crossing(a) @ b

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persianrug.robots.contacts import ContactReading
-from persianrug.robots.gait import GaitPlanner
+from persianrug.robots.controller import Planner
+from persianrug.robots.feet import FeetFrames
 from persianrug.robots.spec import RobotSpec
 
 Floats = NDArray[np.float64]
@@ -69,6 +70,7 @@ class BodyNoise:
 _LOADED = 0.04
 # Time constants of speed and height in seconds.
 _SPEED, _HEIGHT = 0.03, 0.1
+_UP = np.array([0.0, 0.0, 1.0])
 # So far is the lowest point of a loaded foot below its radius, in metres: it is soft.
 _SUNK = 0.003
 
@@ -84,7 +86,7 @@ class LegOdometry:
     model : mujoco.MjModel
         Of the robot alone.
     spec : RobotSpec
-    planner : GaitPlanner
+    planner : Planner
         Which feet should stand, and how high the ground is where they do.
     noise : BodyNoise
     seed : int
@@ -94,19 +96,18 @@ class LegOdometry:
         self,
         model: mujoco.MjModel,
         spec: RobotSpec,
-        planner: GaitPlanner,
+        planner: Planner,
         noise: BodyNoise | None = None,
         seed: int = 0,
     ) -> None:
         self.model, self.planner, self.noise = model, planner, noise or BodyNoise()
         self.data = mujoco.MjData(model)
         self.random = np.random.default_rng(seed)
-        self.feet = [model.geom(foot.geom).id for foot in spec.feet]
-        self.radius = float(model.geom_size[self.feet[0], 0])
+        self.frames = FeetFrames(model, spec)
         self.patches = [foot.patch for foot in spec.feet]
         self.position: Floats | None = None
         self.velocity = np.zeros(3)
-        self._loaded = np.zeros(len(self.feet))
+        self._loaded = np.zeros(len(spec.feet))
         self._jacobian = np.zeros((3, model.nv))
 
     def estimate(self, data: mujoco.MjData, reading: ContactReading, dt: float) -> tuple[Floats, Floats]:
@@ -119,7 +120,7 @@ class LegOdometry:
         mujoco.mj_comPos(self.model, self.data)
         self.velocity = self.velocity + acceleration * dt
         index = reading.places(self.patches)
-        felt = reading.valid[index] & (reading.pressing[index] > self.planner.gait.touch)
+        felt = reading.valid[index] & (reading.pressing[index] > self.planner.threshold)
         self._loaded = np.where(felt & self.planner.stance, self._loaded + dt, 0.0)
         carrying = np.flatnonzero(self._loaded > _LOADED)
         if len(carrying):
@@ -156,10 +157,8 @@ class LegOdometry:
 
     def _of_foot(self, i: int, v: Floats) -> tuple[Floats, float]:
         """The speed (3,) of the base, and its height, if foot i stands still."""
-        geom = self.feet[i]
-        middle = self.data.geom_xpos[geom]
-        lowest = middle - np.array([0.0, 0.0, self.radius])
-        mujoco.mj_jac(self.model, self.data, self._jacobian, None, lowest, self.model.geom_bodyid[geom])
+        lowest = self.frames.lowest(self.data, i, _UP)
+        mujoco.mj_jac(self.model, self.data, self._jacobian, None, lowest, self.frames.bodies[i])
         assert self.position is not None  # noqa: S101
-        ground = self.planner.terrain.height(float(self.position[0] + middle[0]))
-        return -(self._jacobian @ v), ground + self.radius - _SUNK - middle[2]
+        ground = self.planner.terrain.height(float(self.position[0] + lowest[0]))
+        return -(self._jacobian @ v), ground - _SUNK - lowest[2]

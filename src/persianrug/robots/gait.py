@@ -116,11 +116,14 @@ class FootTouch:
         The horizontal part of the force, in newtons.
     valid : bool array (n_feet,)
         Whether to believe it; a foot that is not believed goes by the clock alone.
+    centre : array (n_feet, 2)
+        Where it is pressed, x and y in its own frame, in metres; NaN where it is not.
     """
 
     pressing: Floats
     sideways: Floats
     valid: NDArray[np.bool_]
+    centre: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +141,8 @@ class Plan:
         Of the feet in the air.
     linear, angular : array (3,)
         Accelerations of the centre of mass (its height is the base's), and of the base.
+    facing : float
+        Where soles in the air should point, in rad.
     """
 
     stance: NDArray[np.bool_]
@@ -148,6 +153,7 @@ class Plan:
     acceleration: Floats
     linear: Floats
     angular: Floats
+    facing: float
 
 
 # Gains: of height, tilt and yaw (1/s^2, 1/s), speed (1/s), and of the place where it stands.
@@ -225,8 +231,14 @@ class GaitPlanner:
         position, velocity, acceleration = (np.array(part) for part in zip(*references, strict=True))
         linear, angular = self._base(state, dt)
         return Plan(
-            self.stance.copy(), self.standing.copy(), felt, position, velocity, acceleration, linear, angular
-        )
+            self.stance.copy(), self.standing.copy(), felt, position, velocity, acceleration, linear, angular,
+            self._yaw,
+        )  # fmt: skip
+
+    @property
+    def threshold(self) -> float:
+        """A foot that feels so many newtons carries."""
+        return self.gait.touch
 
     @property
     def settled(self) -> bool:

@@ -98,6 +98,8 @@ class Runner:
         model = scenario.model
         self.data = mujoco.MjData(model)
         self.data.qpos[:] = scenario.start
+        if scenario.moving is not None:
+            self.data.qvel[:] = scenario.moving
         mujoco.mj_forward(model, self.data)
         self.steps = max(1, round(1 / (RATE * model.opt.timestep)))
         self.dt = self.steps * model.opt.timestep

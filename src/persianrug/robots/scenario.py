@@ -60,6 +60,8 @@ class Scenario:
         What was drawn at random.
     seen_wrong : array (3,)
         By how much the camera is wrong about places of things, in metres.
+    moving : array (nv,), optional
+        How everything moves in the beginning; it rests by default.
     """
 
     name: str
@@ -79,3 +81,4 @@ class Scenario:
     done: Callable[[mujoco.MjData], bool] | None = None
     drawn: Mapping[str, Any] = field(default_factory=dict)
     seen_wrong: Floats = field(default_factory=lambda: np.zeros(3))
+    moving: Floats | None = None

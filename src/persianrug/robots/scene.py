@@ -8,6 +8,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from persianrug.robots.feet import FeetFrames
 from persianrug.robots.models import read_model
 from persianrug.robots.spec import RobotSpec
 
@@ -24,7 +25,7 @@ def build_scene(
     furnish: Callable[[mujoco.MjSpec], None],
     *,
     friction: float = 0.8,
-    mass: float = 1.0,
+    change: Callable[[mujoco.MjSpec], None] | None = None,
 ) -> tuple[mujoco.MjModel, str]:
     """The robot in a world, and the same as MJCF.
 
@@ -35,13 +36,12 @@ def build_scene(
         Adds everything else.
     friction : float
         Of the feet, as of the ground: MuJoCo takes the larger of two.
-    mass : float
-        Factor of the robot's masses, which its controller does not know.
+    change : callable, optional
+        Changes the robot in ways that its controller does not know, as of masses.
     """
     scene = read_model(spec.mjcf)
-    for body in scene.bodies[1:]:
-        body.mass *= mass
-        body.inertia *= mass
+    if change is not None:
+        change(scene)
     for foot in spec.feet:
         scene.geom(foot.geom).friction[0] = friction
     furnish(scene)
@@ -66,9 +66,8 @@ def standing(
     x, y, yaw = place
     data.qpos[:7] = x, y, spec.height, np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)
     mujoco.mj_kinematics(model, data)
-    feet = [model.geom(foot.geom).id for foot in spec.feet]
-    lowest = min(data.geom_xpos[foot][2] - model.geom_size[foot, 0] for foot in feet)
-    data.qpos[2] -= lowest
+    frames = FeetFrames(model, spec)
+    data.qpos[2] -= min(place[2] - below for place, below in zip(frames.places(data), frames.below, strict=True))
     return data.qpos.copy()
 
 
@@ -77,5 +76,4 @@ def footprint(model: mujoco.MjModel, spec: RobotSpec) -> Floats:
     data = mujoco.MjData(model)
     data.qpos[:] = standing(model, spec)
     mujoco.mj_kinematics(model, data)
-    feet = [model.geom(foot.geom).id for foot in spec.feet]
-    return data.geom_xpos[feet, :2] - data.qpos[:2]
+    return FeetFrames(model, spec).places(data)[:, :2] - data.qpos[:2]

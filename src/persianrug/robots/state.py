@@ -29,6 +29,9 @@ class RobotState:
     com, com_velocity : array (3,)
     feet, feet_velocity : array (n_feet, 3)
         Of the middles of its feet.
+    feet_rotation : array (n_feet, 3, 3)
+        From the feet's frames to the world's.
+    feet_angular_velocity : array (n_feet, 3)
     """
 
     time: float
@@ -42,6 +45,8 @@ class RobotState:
     com_velocity: Floats
     feet: Floats
     feet_velocity: Floats
+    feet_rotation: Floats
+    feet_angular_velocity: Floats
 
     @property
     def rpy(self) -> Floats:

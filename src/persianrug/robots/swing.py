@@ -13,6 +13,8 @@ _RISE = 0.12
 _TOP = (0.42, 0.62)
 # A foot that has found no ground goes down so far, in metres.
 _SEARCH = 0.12
+# Feet are accelerated by at most so much, in m/s^2.
+_MOST_PUSH = 60.0
 
 
 def swing(
@@ -57,3 +59,46 @@ def minimum_jerk(share: float) -> tuple[float, float, float]:
     """The share of a way at a share of the time, and its first and second derivatives, at rest at both ends."""
     s = min(max(share, 0.0), 1.0)
     return s**3 * (10 - 15 * s + 6 * s * s), 30 * (s * (1 - s)) ** 2, 60 * s * (1 - s) * (1 - 2 * s)
+
+
+class Pursuit:
+    """A foot on its way to a target that may move: it always goes along the quintic that ends there at rest.
+
+    Attributes
+    ----------
+    begun : array (3,)
+        Where it started.
+    """
+
+    def __init__(self) -> None:
+        self.begun = np.zeros(3)
+        self._position, self._velocity, self._acceleration = np.zeros(3), np.zeros(3), np.zeros(3)
+
+    @property
+    def reference(self) -> tuple[Floats, Floats, Floats]:
+        """Position, velocity and acceleration (3,)."""
+        return self._position, self._velocity, self._acceleration
+
+    def start(self, place: Floats) -> None:
+        """Begin at rest at a place (3,)."""
+        self.begun = place.copy()
+        self._position, self._velocity, self._acceleration = place.copy(), np.zeros(3), np.zeros(3)
+
+    def pursue(self, axis: int, target: float, left: float, dt: float) -> None:
+        """Go on for `dt` seconds towards a target that is to be reached in `left` seconds."""
+        left = max(left, 0.03)
+        away = target - self._position[axis]
+        jerk = (60 * away / left - 36 * self._velocity[axis]) / left**2 - 9 * self._acceleration[axis] / left
+        push = self._acceleration[axis] + jerk * dt
+        self._acceleration[axis] = min(max(push, -_MOST_PUSH), _MOST_PUSH)
+        self._velocity[axis] += self._acceleration[axis] * dt
+        self._position[axis] += self._velocity[axis] * dt
+
+    def rest(self, axis: int) -> None:
+        """Stay where it is."""
+        self._velocity[axis] = self._acceleration[axis] = 0.0
+
+    def fall(self, axis: int, speed: float, dt: float) -> None:
+        """Go down at a speed in m/s."""
+        self._velocity[axis], self._acceleration[axis] = -speed, 0.0
+        self._position[axis] -= speed * dt

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import mujoco
 import numpy as np
@@ -12,6 +11,7 @@ from persianrug._support import checks
 from persianrug.robots import objects, scene
 from persianrug.robots.body import Body
 from persianrug.robots.controller import LeggedController
+from persianrug.robots.drawn import Drawn, heavier
 from persianrug.robots.estimator import LegOdometry
 from persianrug.robots.gait import GaitPlanner
 from persianrug.robots.person import MANNERS, Manner, Person
@@ -31,7 +31,7 @@ _HALF = 0.0575
 
 def fetch(seed: int, touch: Touch, *, bar: float | None = None, manner: str = "takes") -> Scenario:
     """The whole story: a bar, a can, a person; `bar` is its height in metres, drawn from 6 to 12 cm by default."""
-    draw = _Drawn(seed)
+    draw = Drawn(seed)
     height = draw("bar", 0.06, 0.12) if bar is None else _height(bar)
     draw.values["bar"] = height
     stand = draw("stand", 0.38, 0.55)
@@ -48,7 +48,7 @@ def fetch(seed: int, touch: Touch, *, bar: float | None = None, manner: str = "t
 
 def pick(seed: int, touch: Touch, *, error: float = 0.01) -> Scenario:
     """Pick up a can from where the robot stands; the camera is wrong about its place by up to `error` metres."""
-    draw = _Drawn(seed)
+    draw = Drawn(seed)
     stand = draw("stand", 0.38, 0.55)
     can = (draw("can_x", 0.88, 1.0), draw("can_y", -0.12, 0.12), stand)
     made = _Made(draw, touch, can=can)
@@ -64,7 +64,7 @@ def pick(seed: int, touch: Touch, *, error: float = 0.01) -> Scenario:
 
 def pull(seed: int, touch: Touch, *, force: float = 10.0, manner: str = "takes") -> Scenario:
     """Pick up a can and offer it to a person who pulls with `force` newtons, for 4 s at most."""
-    draw = _Drawn(seed)
+    draw = Drawn(seed)
     stand = draw("stand", 0.38, 0.55)
     made = _Made(draw, touch, can=(draw("can_x", 0.9, 0.98), draw("can_y", -0.08, 0.08), stand), person=manner,
                  force=checks.positive("force", force))  # fmt: skip
@@ -99,7 +99,7 @@ _FELT, _SOON = 8.0, 0.3
 
 def bar(seed: int, touch: Touch, *, height: float = 0.10, known: bool = True) -> Scenario:
     """Cross a bar of a height in metres that the robot sees, or, if it is not known, does not see."""
-    draw = _Drawn(seed)
+    draw = Drawn(seed)
     front = draw("front", 0.95, 1.25)
     made = _Made(draw, touch, bars=(Bar(front, _BAR_DEPTH, _height(height)),), known=known)
 
@@ -117,7 +117,7 @@ def bar(seed: int, touch: Touch, *, height: float = 0.10, known: bool = True) ->
 
 def speed(seed: int, touch: Touch, *, speed: float = 1.2) -> Scenario:
     """Trot at a speed in m/s for 4 s, reached within 10%."""
-    draw = _Drawn(seed)
+    draw = Drawn(seed)
     made = _Made(draw, touch)
     reached: list[float] = []
 
@@ -149,7 +149,7 @@ def speed(seed: int, touch: Touch, *, speed: float = 1.2) -> Scenario:
 
 def push(seed: int, touch: Touch, *, impulse: float = 40.0) -> Scenario:
     """Trot at 0.4 m/s and be pushed from the side with an impulse in N s, within 0.2 s."""
-    draw = _Drawn(seed)
+    draw = Drawn(seed)
     made = _Made(draw, touch)
     side = 1.0 if draw("side", -1, 1) > 0 else -1.0
     at = draw("at", 3.0, 3.5)
@@ -194,25 +194,12 @@ def _height(bar: float) -> float:
     return height
 
 
-class _Drawn:
-    """Numbers drawn from a seed, by name."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = checks.seed(seed)
-        self.random = np.random.default_rng(self.seed)
-        self.values: dict[str, Any] = {}
-
-    def __call__(self, name: str, low: float, high: float) -> float:
-        self.values[name] = value = float(self.random.uniform(low, high))
-        return value
-
-
 class _Made:
     """A scene with the robot in it, and all that it needs."""
 
     def __init__(
         self,
-        draw: _Drawn,
+        draw: Drawn,
         touch: Touch,
         *,
         bars: tuple[Bar, ...] = (),
@@ -237,7 +224,7 @@ class _Made:
             if person is not None:
                 objects.add_person(spec)
 
-        self.model, self.xml = scene.build_scene(SPEC, furnish, friction=friction, mass=mass)
+        self.model, self.xml = scene.build_scene(SPEC, furnish, friction=friction, change=heavier(mass))
         alone = scene.robot_model(SPEC)
         planner = GaitPlanner(GAIT, scene.footprint(alone, SPEC), Terrain(bars if known else ()))
         self.controller = LeggedController(alone, SPEC, planner)
