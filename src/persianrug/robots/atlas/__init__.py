@@ -1,0 +1,1 @@
+"""A robot of Atlas's class: a humanoid with flat soles."""
