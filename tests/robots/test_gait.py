@@ -61,8 +61,8 @@ def test_crosses_a_bar_and_sets_no_foot_beside_it():
         down = w.planner.stance & ~before
         before[:] = w.planner.stance
         for x in w.planner.footholds[down, 0]:
-            first, last = bar.keep_out
-            if first < x < last and not bar.top[0] <= x <= bar.top[1]:
+            (first, last), top = world.planner.terrain.keep_out(bar), world.planner.terrain.top(bar)
+            if first < x < last and not top[0] <= x <= top[1]:
                 wrong.append(x)
 
     world.walk(0.4, each=each)
@@ -76,11 +76,11 @@ def test_footholds_keep_off_bars(x):
     terrain = Terrain((Bar(1.0, 0.1, 0.1), Bar(2.0, 0.05, 0.06)))
     found = terrain.foothold(x)
     for bar in terrain.bars:
-        first, last = bar.keep_out
-        on_top = bar.top is not None and bar.top[0] <= found <= bar.top[1]
+        (first, last), top = terrain.keep_out(bar), terrain.top(bar)
+        on_top = top is not None and top[0] <= found <= top[1]
         assert not first < found < last or on_top
     # And no farther away than needed.
-    if all(not bar.keep_out[0] < x < bar.keep_out[1] for bar in terrain.bars):
+    if all(not terrain.keep_out(bar)[0] < x < terrain.keep_out(bar)[1] for bar in terrain.bars):
         assert found == x
 
 

@@ -73,6 +73,8 @@ _SPEED, _HEIGHT = 0.03, 0.1
 _UP = np.array([0.0, 0.0, 1.0])
 # So far is the lowest point of a loaded foot below its radius, in metres: it is soft.
 _SUNK = 0.003
+# Ground that is so much higher or lower than believed is taken to be where it was found, in metres.
+_SURPRISE = 0.02
 
 
 class LegOdometry:
@@ -108,6 +110,8 @@ class LegOdometry:
         self.position: Floats | None = None
         self.velocity = np.zeros(3)
         self._loaded = np.zeros(len(spec.feet))
+        # How high the ground is under each foot that carries.
+        self._ground = np.full(len(spec.feet), np.nan)
         self._jacobian = np.zeros((3, model.nv))
 
     def estimate(self, data: mujoco.MjData, reading: ContactReading, dt: float) -> tuple[Floats, Floats]:
@@ -122,6 +126,7 @@ class LegOdometry:
         index = reading.places(self.patches)
         felt = reading.valid[index] & (reading.pressing[index] > self.planner.threshold)
         self._loaded = np.where(felt & self.planner.stance, self._loaded + dt, 0.0)
+        self._ground[self._loaded == 0] = np.nan
         carrying = np.flatnonzero(self._loaded > _LOADED)
         if len(carrying):
             speeds, heights = zip(*(self._of_foot(int(i), v) for i in carrying), strict=True)
@@ -160,5 +165,8 @@ class LegOdometry:
         lowest = self.frames.lowest(self.data, i, _UP)
         mujoco.mj_jac(self.model, self.data, self._jacobian, None, lowest, self.frames.bodies[i])
         assert self.position is not None  # noqa: S101
-        ground = self.planner.terrain.height(float(self.position[0] + lowest[0]))
-        return -(self._jacobian @ v), ground - _SUNK - lowest[2]
+        if np.isnan(self._ground[i]):
+            believed = self.planner.terrain.height(float(self.position[0] + lowest[0])) - _SUNK
+            found = float(self.position[2] + lowest[2])
+            self._ground[i] = believed if abs(found - believed) < _SURPRISE else found
+        return -(self._jacobian @ v), self._ground[i] - lowest[2]

@@ -104,6 +104,28 @@ def add_bar(spec: mujoco.MjSpec, front: float, depth: float, height: float, fric
                                 rgba=_STRIPE, **_SEEN)  # fmt: skip
 
 
+def add_slab(spec: mujoco.MjSpec, name: str, front: float, depth: float, height: float, friction: float) -> None:
+    """Add a geom, 3 m wide, across the x axis, on which robots can walk.
+
+    Parameters
+    ----------
+    spec : mujoco.MjSpec
+    name : str
+    front : float
+        x of its front, in metres.
+    depth, height : float
+        Along x and z, in metres.
+    friction : float
+        Coefficient of sliding.
+    """
+    _check_spec(spec)
+    front, depth = checks.finite("front", front), checks.positive("depth", depth)
+    height, friction = checks.positive("height", height), _friction(friction)
+    spec.worldbody.add_geom(name=name, type=_BOX, size=[depth / 2, 1.5, height / 2],
+                            pos=[front + depth / 2, 0, height / 2], rgba=_WOOD,
+                            friction=[friction, 0.02, 0.01], **_GROUND)  # fmt: skip
+
+
 def add_stand(spec: mujoco.MjSpec, x: float, y: float, height: float) -> None:
     """Add the body and geom `stand`, a round one of 24 cm, and the body `stand_top` in the middle of its top.
 

@@ -95,6 +95,8 @@ class StepPlanner:
     steps : Steps
     terrain : Terrain
         As it is believed to be.
+    by_clock : bool
+        Whether feet stand when their time has come, whatever they feel: to be compared with.
 
     Attributes
     ----------
@@ -105,8 +107,8 @@ class StepPlanner:
     steps_made : int
     """
 
-    def __init__(self, steps: Steps, terrain: Terrain | None = None) -> None:
-        self.steps, self.terrain = steps, terrain or Terrain()
+    def __init__(self, steps: Steps, terrain: Terrain | None = None, *, by_clock: bool = False) -> None:
+        self.steps, self.terrain, self.by_clock = steps, terrain or Terrain(), by_clock
         self.command = Command()
         self.height = self._height = steps.height
         self.stance, self.standing = np.ones(2, dtype=bool), np.ones(2)
@@ -279,7 +281,7 @@ class StepPlanner:
     def _landed(self, touch: FootTouch, foot: int) -> bool:
         steps = self.steps
         late = self._time - self._lasts
-        if not touch.valid[foot]:
+        if self.by_clock or not touch.valid[foot]:
             return late > 0
         early = self._time > steps.double + _EARLY * (self._lasts - steps.double)
         return bool((early and touch.pressing[foot] > steps.touch) or late > _SEARCH)

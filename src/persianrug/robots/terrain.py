@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 from persianrug._support import checks
 
-# A foothold keeps so far from a bar's front, and from its end, where the shank leans back over the foot: that, and
-# so much of the bar's height. In metres.
-_BEFORE, _BEHIND, _LEAN = 0.06, 0.05, 0.95
-# A bar at least so deep is stepped on, so far from its edges.
-_DEEP, _EDGE = 0.08, 0.035
+# A foot keeps so far from a bar's front, and from its end, in metres.
+_BEFORE, _BEHIND = 0.024, 0.014
+# A bar is stepped on if so much more of it than a foot takes is there.
+_ROOM = 0.008
 # Before a bar's front, and behind its end, a swing has to clear it.
 _NEAR_FRONT, _NEAR_END = 0.12, 0.05
 
@@ -42,22 +41,31 @@ class Bar:
         """Where it ends, in metres along x."""
         return self.front + self.depth
 
-    @property
-    def keep_out(self) -> tuple[float, float]:
-        """No foot is set down between these, in metres along x, unless it is on the bar."""
-        return self.front - _BEFORE, self.end + _BEHIND + _LEAN * self.height
-
-    @property
-    def top(self) -> tuple[float, float] | None:
-        """Where a foot may be set down on it, in metres along x."""
-        return (self.front + _EDGE, self.end - _EDGE) if self.depth >= _DEEP else None
-
 
 @dataclass(frozen=True)
 class Terrain:
-    """Flat ground with bars."""
+    """Flat ground with bars.
+
+    Parameters
+    ----------
+    bars : sequence of Bar
+    foot : float
+        From the middle of a foot to its toes, and to its heel, in metres.
+    lean : float
+        Behind a bar a foot keeps away by so much of its height as well: the shank leans back over the foot.
+    """
 
     bars: Sequence[Bar] = ()
+    foot: float = 0.036
+    lean: float = 0.95
+
+    def keep_out(self, bar: Bar) -> tuple[float, float]:
+        """The middle of no foot is set down between these, in metres along x, unless it is on the bar."""
+        return bar.front - self.foot - _BEFORE, bar.end + self.foot + _BEHIND + self.lean * bar.height
+
+    def top(self, bar: Bar) -> tuple[float, float] | None:
+        """Where the middle of a foot may be set down on a bar, in metres along x."""
+        return (bar.front + self.foot, bar.end - self.foot) if bar.depth >= 2 * self.foot + _ROOM else None
 
     def height(self, x: float) -> float:
         """Of the ground at x, in metres."""
@@ -66,12 +74,12 @@ class Terrain:
     def foothold(self, x: float) -> float:
         """The place nearest to x where a foot may be set down."""
         for bar in self.bars:
-            first, last = bar.keep_out
+            first, last = self.keep_out(bar)
             if not first < x < last:
                 continue
             options = [first, last]
-            if bar.top is not None:
-                options.append(min(max(x, bar.top[0]), bar.top[1]))
+            if (top := self.top(bar)) is not None:
+                options.append(min(max(x, top[0]), top[1]))
             x = min(options, key=lambda option: abs(option - x))
         return x
 

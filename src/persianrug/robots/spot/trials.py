@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import mujoco
 import numpy as np
 
@@ -12,8 +10,8 @@ from persianrug.robots import objects, scene
 from persianrug.robots.body import Body
 from persianrug.robots.controller import LeggedController
 from persianrug.robots.drawn import Drawn, heavier
-from persianrug.robots.estimator import LegOdometry
 from persianrug.robots.gait import GaitPlanner
+from persianrug.robots.making import Made
 from persianrug.robots.person import MANNERS, Manner, Person
 from persianrug.robots.scenario import Scenario
 from persianrug.robots.skills import Skill, walk_to
@@ -37,13 +35,13 @@ def fetch(seed: int, touch: Touch, *, bar: float | None = None, manner: str = "t
     stand = draw("stand", 0.38, 0.55)
     made = _Made(draw, touch, bars=(Bar(_BAR_FRONT, _BAR_DEPTH, height),), can=(*_CAN, stand), person=manner)
     if manner != "never":
-        return made.scenario("fetch", story.fetch, story.PARTS, 150.0)
+        return made.scenario("fetch", story.fetch, story.PARTS, 150.0, done=made.person_has)
 
     def stands_again(data: mujoco.MjData) -> bool:
         can, top = data.body("can"), data.body("stand_top").xpos
         return bool(np.linalg.norm(can.xpos - top - [0, 0, _HALF]) < 0.1 and can.xmat[8] > 0.99)
 
-    return made.scenario("fetch", story.fetch, story.ALONE, 150.0, stands_again)
+    return made.scenario("fetch", story.fetch, story.ALONE, 150.0, done=stands_again)
 
 
 def pick(seed: int, touch: Touch, *, error: float = 0.01) -> Scenario:
@@ -57,7 +55,7 @@ def pick(seed: int, touch: Touch, *, error: float = 0.01) -> Scenario:
     def lifted(data: mujoco.MjData) -> bool:
         return bool(data.body("can").xpos[2] > stand + _HALF + 0.05)
 
-    found = made.scenario("pick", story.pick_up, ("pick",), 60.0, lifted)
+    found = made.scenario("pick", story.pick_up, ("pick",), 60.0, done=lifted)
     found.seen_wrong = wrong
     return found
 
@@ -90,7 +88,7 @@ def pull(seed: int, touch: Touch, *, force: float = 10.0, manner: str = "takes")
             return after is None
         return after is not None and 0 < after <= _SOON
 
-    return made.scenario("pull", task, ("pick", "offer", "let go", "fold"), 60.0, right)
+    return made.scenario("pull", task, ("pick", "offer", "let go", "fold"), 60.0, done=right)
 
 
 # Pulls of so many newtons make it let go, within so many seconds.
@@ -112,7 +110,7 @@ def bar(seed: int, touch: Touch, *, height: float = 0.10, known: bool = True) ->
     def crossed(data: mujoco.MjData) -> bool:
         return bool(data.qpos[0] > front + 0.8)
 
-    return made.scenario("bar", task, ("bar",), 30.0, crossed)
+    return made.scenario("bar", task, ("bar",), 30.0, done=crossed)
 
 
 def speed(seed: int, touch: Touch, *, speed: float = 1.2) -> Scenario:
@@ -142,7 +140,7 @@ def speed(seed: int, touch: Touch, *, speed: float = 1.2) -> Scenario:
         made.draw.values["reached"] = float(mean)
         return bool(mean > 0.9 * speed)
 
-    found = made.scenario("speed", task, ("speed",), 30.0, fast)
+    found = made.scenario("speed", task, ("speed",), 30.0, done=fast)
     found.disturb = disturb
     return found
 
@@ -194,7 +192,7 @@ def _height(bar: float) -> float:
     return height
 
 
-class _Made:
+class _Made(Made):
     """A scene with the robot in it, and all that it needs."""
 
     def __init__(
@@ -208,7 +206,6 @@ class _Made:
         person: str | None = None,
         force: float = 25.0,
     ) -> None:
-        self.draw = draw
         friction, mass = draw("friction", 0.5, 1.0), draw("mass", 0.9, 1.1)
         full = draw("full", 0, 1) > 0.5
         draw.values["full"] = full
@@ -224,14 +221,12 @@ class _Made:
             if person is not None:
                 objects.add_person(spec)
 
-        self.model, self.xml = scene.build_scene(SPEC, furnish, friction=friction, change=heavier(mass))
-        alone = scene.robot_model(SPEC)
-        planner = GaitPlanner(GAIT, scene.footprint(alone, SPEC), Terrain(bars if known else ()))
-        self.controller = LeggedController(alone, SPEC, planner)
-        self.sensor = touch.sensor(self.model, SPEC, draw.seed)
-        self.estimator = LegOdometry(alone, SPEC, planner, seed=draw.seed)
-        self.start = scene.standing(self.model, SPEC)
-        self.actors = []
+        def control(alone: mujoco.MjModel) -> LeggedController:
+            return LeggedController(
+                alone, SPEC, GaitPlanner(GAIT, scene.footprint(alone, SPEC), Terrain(bars if known else ()))
+            )
+
+        super().__init__(SPEC, draw, touch, control, furnish, friction=friction, change=heavier(mass))
         self.person: Person | None = None
         if can is not None:
             place = self.model.joint("can").qposadr[0]
@@ -243,38 +238,9 @@ class _Made:
             self.start[self.person.places] = rest
             self.actors.append(self.person)
 
-    def scenario(
-        self,
-        name: str,
-        task: Callable[[Body], Skill],
-        parts: tuple[str, ...],
-        seconds: float,
-        done: Callable[[mujoco.MjData], bool] | None = None,
-    ) -> Scenario:
-        """What the robot is to do here."""
-        if done is None and self.person is not None:
-            person = self.person
-
-            def done(data: mujoco.MjData) -> bool:  # noqa: ARG001
-                return person.has
-
-        return Scenario(
-            name=name,
-            spec=SPEC,
-            seed=self.draw.seed,
-            model=self.model,
-            xml=self.xml,
-            start=self.start,
-            controller=self.controller,
-            sensor=self.sensor,
-            estimator=self.estimator,
-            task=task,
-            parts=parts,
-            seconds=seconds,
-            actors=list(self.actors),
-            done=done,
-            drawn=self.draw.values,
-        )
+    def person_has(self, data: mujoco.MjData) -> bool:  # noqa: ARG002
+        """Whether the person has what was handed over."""
+        return self.person is not None and self.person.has
 
 
 # The person's hand waits so far from where the can is in the beginning, in metres.

@@ -1,0 +1,238 @@
+"""Trials of robots that walk on two feet, whichever they are: far, round, pushed, and over what is not flat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from persianrug._support import checks
+from persianrug.robots import objects, scene
+from persianrug.robots.body import Body
+from persianrug.robots.controller import LeggedController
+from persianrug.robots.drawn import Drawn, uneven
+from persianrug.robots.making import Made
+from persianrug.robots.robot import Trial
+from persianrug.robots.scenario import Scenario
+from persianrug.robots.skills import Skill, wait
+from persianrug.robots.spec import RobotSpec
+from persianrug.robots.steps import StepPlanner, Steps
+from persianrug.robots.terrain import Bar, Terrain
+from persianrug.robots.touching import Touch
+
+# Friction of the ground, and how fast it may drift in the beginning, in m/s.
+_FRICTION, _DRIFT = (0.64, 0.96), 0.1
+# It stands for a moment, and then walks on the spot, before it is told to go; in seconds.
+_STANDS, _TREADS = 0.5, 1.0
+# A push lasts so long, in seconds.
+_PUSH = 0.1
+# Slabs lie from here on, one after the other, in metres.
+_SLABS, _SLAB = (1.2, 5.0), (0.5, 1.2)
+_HIGHEST = 0.15
+
+
+@dataclass(frozen=True)
+class Walker:
+    """Trials of one robot.
+
+    Parameters
+    ----------
+    spec : RobotSpec
+    steps : Steps
+        Of its walk; its height is that of standing.
+    foot : float
+        From the middle of a sole to its toes and heel, in metres.
+    """
+
+    spec: RobotSpec
+    steps: Steps
+    foot: float
+
+    def walk(
+        self, seed: int, touch: Touch, *, speed: float = 0.4, turn: float = 0.0, seconds: float = 60.0
+    ) -> Scenario:
+        """Walk for some seconds, at a speed in m/s, turning by so many rad/s."""
+        made = self._made(Drawn(seed), touch)
+        speed, turn = checks.not_negative("speed", speed), checks.finite("turn", turn)
+        seconds = checks.positive("seconds", seconds)
+        way = _Way(made)
+
+        def task(body: Body) -> Skill:
+            yield from _start(body)
+            body.command.velocity, body.command.turn = np.array([speed, 0.0]), turn
+            yield from wait(body, seconds)
+            body.done("walk")
+            return True
+
+        def far(data: mujoco.MjData) -> bool:  # noqa: ARG001
+            walked = {"reached": way.length / seconds, "turned": way.turned / seconds}
+            made.draw.values |= walked
+            return bool(
+                walked["reached"] > 0.85 * speed and abs(walked["turned"] - turn) <= 0.15 * abs(turn) + 0.01
+            )
+
+        return made.scenario("walk", task, ("walk",), seconds + 10.0, done=far, disturb=way.measure)
+
+    def push(self, seed: int, touch: Touch, *, impulse: float = 10.0, speed: float = 0.4) -> Scenario:
+        """Walk, or stand if the speed is 0, and be pushed from anywhere with an impulse in N s, within 0.1 s."""
+        draw = Drawn(seed)
+        made = self._made(draw, touch)
+        speed = checks.not_negative("speed", speed)
+        force = draw.direction("direction") * checks.positive("impulse", impulse) / _PUSH
+        at = draw("at", 4.0, 5.0) if speed else draw("at", 1.0, 1.5)
+        base = made.model.body(self.spec.base).id
+
+        def disturb(data: mujoco.MjData) -> None:
+            data.xfrc_applied[base, :3] = force if at < data.time < at + _PUSH else 0.0
+
+        def task(body: Body) -> Skill:
+            if speed:
+                yield from _start(body)
+                body.command.velocity = np.array([speed, 0.0])
+            while body.time < at + 5.0:
+                yield
+            body.done("push")
+            return True
+
+        return made.scenario("push", task, ("push",), 20.0, disturb=disturb)
+
+    def slabs(
+        self, seed: int, touch: Touch, *, height: float = 0.05, speed: float = 0.4, clock: bool = False
+    ) -> Scenario:
+        """Walk over slabs up to a height in metres that it does not see; with `clock` it does not feel them."""
+        draw = Drawn(seed)
+        highest, speed = _height(height), checks.positive("speed", speed)
+        slabs, front = [], _SLABS[0]
+        while front < _SLABS[1]:
+            slabs.append(Bar(front, float(draw.random.uniform(*_SLAB)), float(draw.random.uniform(0.01, highest))))
+            front = slabs[-1].end
+        draw.values["heights"] = [slab.height for slab in slabs]
+        made = self._made(draw, touch, slabs, known=False, by_clock=clock)
+        return self._over(made, "slabs", front + 0.5, speed)
+
+    def obstacle(
+        self, seed: int, touch: Touch, *, height: float = 0.08, depth: float = 0.05, speed: float = 0.4
+    ) -> Scenario:
+        """Walk over a bar, or up and down a platform, of a height and a depth in metres, as if it saw that."""
+        draw = Drawn(seed)
+        bar = Bar(draw("front", 1.2, 1.6), checks.positive("depth", depth), _height(height))
+        made = self._made(draw, touch, [bar])
+        return self._over(made, "obstacle", bar.end + 0.6, checks.positive("speed", speed))
+
+    def squat(self, seed: int, touch: Touch, *, height: float = 0.70) -> Scenario:
+        """Go down until the centre of mass is at a height in metres, and up again."""
+        draw = Drawn(seed)
+        made = self._made(draw, touch)
+        height = checks.positive("height", height)
+        lowest: list[float] = []
+
+        def task(body: Body) -> Skill:
+            planner = body.controller.planner
+            assert isinstance(planner, StepPlanner)  # noqa: S101
+            stands = planner.height
+            yield from wait(body, 0.5)
+            # The base goes down until the centre of mass is there.
+            end = body.time + 4.0
+            while body.time < end and body.state.com[2] > height:
+                planner.height = max(planner.height - 0.25 * body.dt, 0.4 * stands)
+                yield
+            yield from wait(body, 0.3)
+            planner.height = stands
+            yield from wait(body, 3.0)
+            body.done("squat")
+            return True
+
+        def measure(data: mujoco.MjData) -> None:
+            lowest.append(float(data.subtree_com[base][2]))
+
+        base = made.model.body(self.spec.base).id
+
+        def up(data: mujoco.MjData) -> bool:
+            made.draw.values["lowest"] = min(lowest)
+            return bool(min(lowest) < height + 0.01 and data.subtree_com[base][2] > lowest[0] - 0.03)
+
+        return made.scenario("squat", task, ("squat",), 20.0, done=up, disturb=measure)
+
+    def _over(self, made: Made, name: str, end: float, speed: float) -> Scenario:
+        """Walk until what is in the way is behind."""
+
+        def task(body: Body) -> Skill:
+            yield from _start(body)
+            body.command.velocity = np.array([speed, 0.0])
+            while body.state.position[0] < end:
+                yield
+            body.done(name)
+            return True
+
+        def crossed(data: mujoco.MjData) -> bool:
+            return bool(data.qpos[0] > end - 0.3)
+
+        return made.scenario(name, task, (name,), 10.0 + 2.0 * end / speed, done=crossed)
+
+    def _made(
+        self,
+        draw: Drawn,
+        touch: Touch,
+        slabs: list[Bar] | None = None,
+        *,
+        known: bool = True,
+        by_clock: bool = False,
+    ) -> Made:
+        friction = draw("friction", *_FRICTION)
+
+        def furnish(spec: mujoco.MjSpec) -> None:
+            objects.add_floor(spec, friction)
+            for number, slab in enumerate(slabs or []):
+                objects.add_slab(spec, f"slab_{number}", slab.front, slab.depth, slab.height, friction)
+
+        def control(alone: mujoco.MjModel) -> LeggedController:
+            steps = replace(self.steps, height=float(scene.standing(alone, self.spec)[2]))
+            terrain = Terrain(slabs if known and slabs else (), foot=self.foot, lean=0.0)
+            return LeggedController(alone, self.spec, StepPlanner(steps, terrain, by_clock=by_clock))
+
+        change = uneven(draw, self.spec)
+        made = Made(self.spec, draw, touch, control, furnish, friction=friction, change=change)
+        made.moving[:2] = draw.random.uniform(-_DRIFT, _DRIFT, 2)
+        return made
+
+    def trial(self, make: Callable[..., Scenario], what: str, **options: Any) -> Trial:
+        """A kind of scenario of this robot, with what it is by default."""
+        return Trial(what, lambda seed, touch, **given: make(seed, touch, **(options | given)), options)
+
+
+class _Way:
+    """How far a robot went since it was told to go, and by how much it turned."""
+
+    def __init__(self, made: Made) -> None:
+        self.made = made
+        self.length = self.turned = 0.0
+        self._last: tuple[float, float, float] | None = None
+
+    def measure(self, data: mujoco.MjData) -> None:
+        """Look where it is in this tick."""
+        x, y = data.qpos[:2]
+        w, i, j, k = data.qpos[3:7]
+        yaw = float(np.arctan2(2 * (w * k + i * j), 1 - 2 * (j * j + k * k)))
+        if self._last is not None and data.time > _STANDS + _TREADS:
+            before_x, before_y, before = self._last
+            # Along where it looks: what it sways from side to side is not walked.
+            self.length += float((x - before_x) * np.cos(yaw) + (y - before_y) * np.sin(yaw))
+            self.turned += float((yaw - before + np.pi) % (2 * np.pi) - np.pi)
+        self._last = (float(x), float(y), yaw)
+
+
+def _start(body: Body) -> Skill:
+    """Stand, and then tread on the spot."""
+    yield from wait(body, _STANDS)
+    body.command.walking = True
+    return (yield from wait(body, _TREADS))
+
+
+def _height(height: float) -> float:
+    number = checks.positive("height", height)
+    if number > _HIGHEST:
+        raise ValueError(f"height is {number:g}; allowed: metres, up to {_HIGHEST:g}")
+    return number
