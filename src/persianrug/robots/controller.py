@@ -14,9 +14,9 @@ from persianrug.robots.dynamics import Dynamics
 from persianrug.robots.gait import Command, FootTouch, Plan
 from persianrug.robots.grip import Grip
 from persianrug.robots.spec import Kind, RobotSpec
-from persianrug.robots.state import RobotState, about_z, rotation_vector
+from persianrug.robots.state import RobotState, about_z, crossing, rotation_vector
 from persianrug.robots.terrain import Terrain
-from persianrug.robots.whole_body import ContactPoint, Solution, Task, WholeBodyQP
+from persianrug.robots.whole_body import ContactPoint, Solution, Task, WholeBodyQP, motors_of
 
 Floats = NDArray[np.float64]
 
@@ -90,12 +90,8 @@ class LeggedController:
     def __init__(self, model: mujoco.MjModel, spec: RobotSpec, planner: Planner) -> None:
         self.spec, self.planner = spec, planner
         self.dynamics = Dynamics(model, spec)
-        motors = [model.actuator(i).trnid[0] for i in range(model.nu)]
-        names = [model.joint(joint).name for joint in motors]
-        columns = self.dynamics.columns(tuple(names))
-        limits = np.abs(model.actuator_forcerange[:, 1])
-        limits = np.where(model.actuator_forcelimited, limits, np.abs(model.actuator_ctrlrange[:, 1]))
-        self.qp = WholeBodyQP(self.dynamics.ny, columns, limits)
+        names, limits = motors_of(model)
+        self.qp = WholeBodyQP(self.dynamics.ny, self.dynamics.columns(names), limits)
         self.arm: ArmController | None = None
         self.grip: Grip | None = None
         self.load = np.zeros(3)
@@ -199,11 +195,11 @@ class LeggedController:
 
     def _standing(self, i: int, state: RobotState) -> list[Task]:
         """No point of a foot that stands moves."""
-        dynamics, spin = self.dynamics, state.feet_angular_velocity[i]
+        dynamics, turning = self.dynamics, crossing(state.feet_angular_velocity[i])
         tasks = []
         for arm, jacobian in self._points(i):
-            velocity = state.feet_velocity[i] + _cross(spin, arm)
-            drift = dynamics.drift[i] + _cross(dynamics.turn_drift[i], arm) + _cross(spin, _cross(spin, arm))
+            velocity = state.feet_velocity[i] + turning @ arm
+            drift = dynamics.drift[i] + crossing(dynamics.turn_drift[i]) @ arm + turning @ turning @ arm
             tasks.append(Task(jacobian, -_REST * velocity - drift, _STANCE))
         return tasks
 
@@ -231,7 +227,7 @@ class LeggedController:
         arms = dynamics.frames.points[i] @ dynamics.state.feet_rotation[i].T
         if len(arms) == 1:
             return [(arms[0], dynamics.feet[i])]
-        return [(arm, dynamics.feet[i] - _crossing(arm) @ dynamics.turns[i]) for arm in arms]
+        return [(arm, dynamics.feet[i] - crossing(arm) @ dynamics.turns[i]) for arm in arms]
 
     def _contacts(self, plan: Plan) -> list[ContactPoint]:
         contacts = []
@@ -242,13 +238,3 @@ class LeggedController:
             for _, jacobian in points:
                 contacts.append(ContactPoint(jacobian, _FRICTION, least / len(points), most, np.eye(3)))
         return contacts
-
-
-def _crossing(a: Floats) -> Floats:
-    """The matrix (3, 3) that multiplies as the vector product with a vector (3,) does."""
-    return np.array([[0.0, -a[2], a[1]], [a[2], 0.0, -a[0]], [-a[1], a[0], 0.0]])
-
-
-def _cross(a: Floats, b: Floats) -> Floats:
-    """The vector product of two vectors (3,), for which NumPy's own takes ten times as long."""
-    return _crossing(a) @ b

@@ -76,6 +76,11 @@ def wrapped(angle: float) -> float:
     return float((angle + np.pi) % (2 * np.pi) - np.pi)
 
 
+def crossing(a: Floats) -> Floats:
+    """The matrix (3, 3) that multiplies as the vector product with a vector (3,) does."""
+    return np.array([[0.0, -a[2], a[1]], [a[2], 0.0, -a[0]], [-a[1], a[0], 0.0]])
+
+
 def rotation_vector(rotation: Floats) -> Floats:
     """Axis times angle (3,) of a rotation (3, 3), for angles below pi."""
     axis = 0.5 * np.array(

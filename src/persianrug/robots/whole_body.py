@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import daqp
+import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
@@ -175,3 +176,10 @@ class WholeBodyQP:
         forces = x[n:].reshape(-1, 3)
         world = [_UNIT * contact.frame.T @ force for contact, force in zip(contacts, forces, strict=True)]
         return Solution(T @ x + t, np.array(world).reshape(-1, 3), torque @ x + start, solved)
+
+
+def motors_of(model: mujoco.MjModel) -> tuple[tuple[str, ...], Floats]:
+    """The joints that motors turn, in the motors' order, and what each motor can do at most, in N m."""
+    joints = [model.joint(model.actuator(i).trnid[0]).name for i in range(model.nu)]
+    limits = np.abs(model.actuator_forcerange[:, 1])
+    return tuple(joints), np.where(model.actuator_forcelimited, limits, np.abs(model.actuator_ctrlrange[:, 1]))
