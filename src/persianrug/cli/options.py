@@ -35,7 +35,7 @@ WRITTEN = (".npz", ".npy", ".h5ad", ".parquet")
 METHODS = ("sampled", "closure")
 ACTIVATIONS = ("identity", "relu", "leaky_relu", "gelu", "tanh")
 SCHEDULES = ("cosine", "constant")
-ROBOTS = ("spot",)
+ROBOTS = ("spot", "cassie", "atlas")
 # What robots feel with.
 SKINS = ("stiff", "soft", "truth")
 FIGURES = (
