@@ -1,0 +1,1 @@
+"""A robot of Handle's class: wheels on legs."""
