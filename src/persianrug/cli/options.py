@@ -35,7 +35,7 @@ WRITTEN = (".npz", ".npy", ".h5ad", ".parquet")
 METHODS = ("sampled", "closure")
 ACTIVATIONS = ("identity", "relu", "leaky_relu", "gelu", "tanh")
 SCHEDULES = ("cosine", "constant")
-ROBOTS = ("spot", "cassie", "atlas")
+ROBOTS = ("spot", "cassie", "atlas", "handle")
 # What robots feel with.
 SKINS = ("stiff", "soft", "truth")
 FIGURES = (

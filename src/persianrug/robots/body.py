@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from persianrug.robots.arm import ArmController
 from persianrug.robots.contacts import ContactReading
-from persianrug.robots.controller import LeggedController
+from persianrug.robots.control import Controller
 from persianrug.robots.gait import Command
 from persianrug.robots.grip import Grip
 from persianrug.robots.state import RobotState
@@ -22,7 +22,7 @@ class Body:
 
     Parameters
     ----------
-    controller : LeggedController
+    controller : Controller
     look : callable
         `look(name)` is where a thing is (3,) in the frame of the base, as a camera there sees it.
     dt : float
@@ -41,7 +41,7 @@ class Body:
     events : list of (float, str)
     """
 
-    def __init__(self, controller: LeggedController, look: Callable[[str], Floats], dt: float) -> None:
+    def __init__(self, controller: Controller, look: Callable[[str], Floats], dt: float) -> None:
         self.controller, self._look, self.dt = controller, look, dt
         self._touch: ContactReading | None = None
         self._pressing, self._force = np.zeros(0), np.zeros((0, 3))

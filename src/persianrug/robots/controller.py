@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from persianrug.robots.arm import ArmController
 from persianrug.robots.contacts import ContactReading
+from persianrug.robots.control import Planning
 from persianrug.robots.dynamics import Dynamics
-from persianrug.robots.gait import Command, FootTouch, Plan
+from persianrug.robots.gait import FootTouch, Plan
 from persianrug.robots.grip import Grip
 from persianrug.robots.spec import Kind, RobotSpec
 from persianrug.robots.state import RobotState, about_z, crossing, rotation_vector
-from persianrug.robots.terrain import Terrain
 from persianrug.robots.whole_body import ContactPoint, Solution, Task, WholeBodyQP, motors_of
 
 Floats = NDArray[np.float64]
@@ -42,22 +42,8 @@ _LEGS, _CALM = 0.05, 2.0
 _POSTURE, _KEEP = 1.0, (60.0, 14.0)
 
 
-class Planner(Protocol):
+class Planner(Planning, Protocol):
     """Where the feet of a robot should be, and how its base should move."""
-
-    command: Command
-    terrain: Terrain
-    stance: NDArray[np.bool_]
-
-    @property
-    def threshold(self) -> float:
-        """A foot that feels so many newtons carries."""
-        ...
-
-    @property
-    def settled(self) -> bool:
-        """Whether all feet have stood for a while."""
-        ...
 
     def plan(self, state: RobotState, touch: FootTouch, dt: float) -> Plan:
         """The plan of this tick, `dt` seconds after the last one."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persianrug.robots.contacts import ContactReading
-from persianrug.robots.controller import Planner
+from persianrug.robots.control import Planning
 from persianrug.robots.feet import FeetFrames
 from persianrug.robots.spec import RobotSpec
 
@@ -88,7 +88,7 @@ class LegOdometry:
     model : mujoco.MjModel
         Of the robot alone.
     spec : RobotSpec
-    planner : Planner
+    planner : Planning
         Which feet should stand, and how high the ground is where they do.
     noise : BodyNoise
     seed : int
@@ -98,7 +98,7 @@ class LegOdometry:
         self,
         model: mujoco.MjModel,
         spec: RobotSpec,
-        planner: Planner,
+        planner: Planning,
         noise: BodyNoise | None = None,
         seed: int = 0,
     ) -> None:

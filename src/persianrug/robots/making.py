@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from persianrug.robots import scene
 from persianrug.robots.body import Body
-from persianrug.robots.controller import LeggedController
+from persianrug.robots.control import Controller
 from persianrug.robots.drawn import Drawn
 from persianrug.robots.estimator import LegOdometry
 from persianrug.robots.scenario import Actor, Scenario
@@ -51,7 +51,7 @@ class Made:
         spec: RobotSpec,
         draw: Drawn,
         touch: Touch,
-        control: Callable[[mujoco.MjModel], LeggedController],
+        control: Callable[[mujoco.MjModel], Controller],
         furnish: Callable[[mujoco.MjSpec], None],
         *,
         friction: float,

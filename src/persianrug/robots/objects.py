@@ -126,6 +126,46 @@ def add_slab(spec: mujoco.MjSpec, name: str, front: float, depth: float, height:
                             friction=[friction, 0.02, 0.01], **_GROUND)  # fmt: skip
 
 
+def add_ramp(
+    spec: mujoco.MjSpec,
+    name: str,
+    front: float,
+    length: float,
+    slope: float,
+    friction: float,
+    *,
+    down: bool = False,
+) -> float:
+    """Add a geom, 3 m wide, that goes up along the x axis, or down again; returns its height where it is highest.
+
+    Parameters
+    ----------
+    spec : mujoco.MjSpec
+    name : str
+    front : float
+        x where it begins, in metres.
+    length : float
+        Along x, in metres.
+    slope : float
+        In rad.
+    friction : float
+        Coefficient of sliding.
+    down : bool
+        Whether it begins at its highest.
+    """
+    _check_spec(spec)
+    front, length = checks.finite("front", front), checks.positive("length", length)
+    slope, friction = checks.positive("slope", slope), _friction(friction)
+    along, half = length / math.cos(slope) / 2, 0.05
+    height, tilt = length * math.tan(slope), slope if down else -slope
+    # The middle of its upper face is half way up.
+    middle = [front + length / 2 - half * math.sin(tilt), 0.0, height / 2 - half * math.cos(slope)]
+    spec.worldbody.add_geom(name=name, type=_BOX, size=[along, 1.5, half], pos=middle, rgba=_WOOD,
+                            quat=[math.cos(tilt / 2), 0, math.sin(tilt / 2), 0],
+                            friction=[friction, 0.02, 0.01], **_GROUND)  # fmt: skip
+    return height
+
+
 def add_stand(spec: mujoco.MjSpec, x: float, y: float, height: float) -> None:
     """Add the body and geom `stand`, a round one of 24 cm, and the body `stand_top` in the middle of its top.
 

@@ -34,6 +34,8 @@ _GRAVITY = 9.81
 _COSTS, _EFFORT = np.diag([2.0, 20.0, 8.0, 2.0]), 0.6
 # The axle is at most so far from where it should be (m) and accelerated by so much (m/s^2).
 _LEASH, _MOST = 0.3, 8.0
+# What is missing of a steady speed is added to what is aimed at, at a rate (1/s), up to so much (m/s).
+_TRIM, _MOST_TRIM = 0.5, 0.8
 # What is commanded changes by so much: speed (m/s^2), turning (rad/s^2), and height (m/s).
 _CHANGES = (1.5, 2.0, 0.8)
 # Gains of height, of roll, pitch and yaw, of joints that keep their posture, of wheels beside each other, and of
@@ -51,8 +53,9 @@ _AXLE_PUSHED, _TILTS_PUSHED, _SPIN = 3.0, np.array([20.0, 5.0, 10.0]), (2.0, 20.
 _FRICTION, _PRESSES = 0.6, 3000.0
 # It leans into bends by at most so much, and turns back to where it should look from so much, in rad.
 _LEANS, _LOOKS = 0.4, 0.5
-# Directions of contacts are low-passed with a time constant in seconds; a wheel that feels so many newtons stands.
-_SMOOTH, _TOUCH = 0.04, 20.0
+# Slopes are low-passed with a time constant in seconds, if a wheel is pressed by so many newtons; changes by more
+# than so much (rad) are not believed at once; a wheel that feels so many newtons stands.
+_SMOOTH, _SURE, _STEEP, _TOUCH = 0.04, 200.0, 0.6, 20.0
 
 
 class Mode(Enum):
@@ -117,6 +120,11 @@ class RollPlanner:
         """Whether it stands on its wheels, which do not turn."""
         return self.mode is Mode.ROLL and abs(self.speed) < 0.05
 
+    @property
+    def steady(self) -> bool:
+        """Whether it is to go on at a speed that it should have come to."""
+        return self.mode is Mode.ROLL and bool(self.speed) and self.speed == float(self.command.velocity[0])
+
     def go_on(self, state: RobotState, dt: float) -> None:
         """Come nearer to what is commanded."""
         command = self.command
@@ -153,6 +161,8 @@ class RollingController:
         The height of the centre of mass above the ground, in metres.
     touching : bool array (n_wheels,)
         Which wheels feel the ground.
+    astray : float
+        How far the axle is before where it should be, in metres.
     """
 
     def __init__(self, model: mujoco.MjModel, spec: RobotSpec, planner: RollPlanner) -> None:
@@ -175,8 +185,12 @@ class RollingController:
         links = [model.body_pos[model.joint(joint).bodyid[0]] for joint in limbs[0][2:4]]
         self._length = float(np.linalg.norm(links, axis=1).sum())
         self.radius = float(dynamics.frames.below[0])
-        self._normals = np.tile([0.0, 0.0, 1.0], (len(limbs), 1))
-        self._astray = 0.0
+        # How the ground falls ahead under each wheel, in rad, and the directions of its normals.
+        self._slopes = np.zeros(len(limbs))
+        self._normals = np.zeros((len(limbs), 3))
+        self.astray = 0.0
+        # Bends and drag hold it back or push it on: what is aimed at is moved until it is as fast as it should be.
+        self._trim = 0.0
         self._reading: ContactReading
         self.plan: RollPlan
         self.solution: Solution
@@ -203,9 +217,12 @@ class RollingController:
             tasks += self._driving(state, ahead, dt)
         tasks += self._upright(state)
         apart = dynamics.feet[0] - dynamics.feet[1]
+        between = axles[0] - axles[1]
+        # In a bend the outer wheel is faster, and that is as it should be.
+        turning = crossing(np.array([0.0, 0.0, state.angular_velocity[2]])) @ between
         beside = ahead @ (
-            -_BESIDE[0] * (axles[0] - axles[1])
-            - _BESIDE[1] * (speeds[0] - speeds[1])
+            -_BESIDE[0] * between
+            - _BESIDE[1] * (speeds[0] - speeds[1] - turning)
             - (dynamics.drift[0] - dynamics.drift[1])
         )
         tasks.append(Task((ahead @ apart)[None], np.array([beside]), _BESIDES))
@@ -223,17 +240,21 @@ class RollingController:
         reading = self._reading
         index = reading.places(self._patches)
         self.touching = reading.valid[index] & (reading.pressing[index] > _TOUCH)
-        up = np.array([0.0, 0.0, 1.0])
+        ahead = state.heading[:, 0]
         for k, place in enumerate(index):
-            normal = up
+            slope = 0.0
             if self.touching[k] and np.isfinite(reading.centre[place]).all():
-                # The wheel has turned on since this was felt.
-                turned = state.feet_rotation[k] @ _about_y(-state.v[self._wheels[k]] * (state.time - reading.time))
-                size = np.array([self.radius, 1.0, self.radius])
-                normal = -turned @ (reading.centre[place] * [1, 0, 1] / size**2)
-                normal = normal / max(float(np.sqrt(normal @ normal)), 1e-9)
-            blended = self._normals[k] + (normal - self._normals[k]) * dt / _SMOOTH
-            self._normals[k] = blended / np.sqrt(blended @ blended)
+                # The wheel has turned on since this was felt, in the last step of the physics before that time.
+                lag = state.time - reading.time + self.spec.step
+                turned = state.feet_rotation[k] @ _about_y(-state.v[self._wheels[k]] * lag)
+                away = -turned @ (reading.centre[place] * [1, 0, 1])
+                slope = math.atan2(float(ahead @ away), max(float(away[2]), 1e-6))
+            # What is hardly pressed says little.
+            share = min(1.0, float(reading.pressing[place]) / _SURE) * dt / _SMOOTH
+            self._slopes[k] += min(max(slope - self._slopes[k], -_STEEP), _STEEP) * share
+            # Across its way the ground is taken to be level.
+            self._normals[k] = math.sin(self._slopes[k]) * ahead
+            self._normals[k, 2] = math.cos(self._slopes[k])
 
     def _contacts(self, state: RobotState) -> tuple[list[ContactPoint], list[Task]]:
         """Where wheels touch the ground, and that they roll on it."""
@@ -258,13 +279,17 @@ class RollingController:
         dynamics, planner = self.dynamics, self.planner
         axle, speed = state.feet.mean(axis=0), state.feet_velocity.mean(axis=0)
         jacobian, change = dynamics.feet.mean(axis=0), dynamics.drift.mean(axis=0)
-        self._astray += float(ahead @ speed - planner.speed) * dt
-        self._astray = min(max(self._astray, -_LEASH), _LEASH)
+        if planner.steady:
+            missing = planner.speed - float(ahead @ speed)
+            self._trim = min(max(self._trim + _TRIM * missing * dt, -_MOST_TRIM), _MOST_TRIM)
+        wanted = planner.speed + self._trim
+        self.astray += (float(ahead @ speed) - wanted) * dt
+        self.astray = min(max(self.astray, -_LEASH), _LEASH)
         leaning = np.array(
             [
-                self._astray,
+                self.astray,
                 ahead @ (state.com - axle),
-                ahead @ speed - planner.speed,
+                ahead @ speed - wanted,
                 ahead @ (state.com_velocity - speed),
             ]
         )

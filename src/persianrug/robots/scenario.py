@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from persianrug.robots.body import Body
 from persianrug.robots.contacts import ContactSensor
-from persianrug.robots.controller import LeggedController
+from persianrug.robots.control import Controller
 from persianrug.robots.estimator import Estimator
 from persianrug.robots.skills import Skill
 from persianrug.robots.spec import RobotSpec
@@ -70,7 +70,7 @@ class Scenario:
     model: mujoco.MjModel
     xml: str
     start: Floats
-    controller: LeggedController
+    controller: Controller
     sensor: ContactSensor
     estimator: Estimator
     task: Callable[[Body], Skill]

@@ -38,6 +38,10 @@ _LEANT = 0.3
 _FIXED, _SHORTEST, _BEYOND, _HURRY = 0.04, 0.6, 0.02, 1.0
 # A touch counts after this share of a swing; a foot that finds no ground goes down at (m/s), for (s) at most.
 _EARLY, _SINK, _SEARCH = 0.55, 0.35, 0.12
+# The share of a step by which the mean of how early feet come down is moved, and how much that is at most (s).
+_LEARNT, _MOST_EARLY = 0.2, 0.1
+# Over a bar a foot first rises for this share of its swing, and is where it should be this share before its end.
+_RISES, _COMES = 0.15, 0.25
 # The ground's height for the base changes at most at this rate (m/s).
 _CLIMB = 0.35
 # Feet stand well if xi is so near to their middle, and they are so much beside each other, in metres.
@@ -117,6 +121,8 @@ class StepPlanner:
         # The foot that stands while the other swings; the time of this step, how long it is to last, and for how
         # long the walk has leant on one foot.
         self._support, self._time, self._lasts, self._leaning = 0, 0.0, steps.time, 0.0
+        # Feet come down sooner than planned by so much: a mean over the last steps.
+        self._early = 0.0
         self._lifted = False
         self._foothold, self._pressure, self._last_pressure = np.zeros(2), np.zeros(2), np.zeros(2)
         self._swings = Pursuit()
@@ -215,7 +221,7 @@ class StepPlanner:
             after = self._allowed(snapped + turned @ (way - [0.0, outward * steps.width]))
             offset[0] = (turned.T @ (after - snapped))[0] / (growth - 1)
             planned = snapped
-        until = left + 0.5 * steps.double + steps.loading
+        until = max(left - self._early, 0.0) + 0.5 * steps.double + steps.loading
         grown = math.exp(rate * max(until, 0.12))
         pressure = self._within_sole((planned + turned @ offset - xi * grown) / (1 - grown), state, support)
         ends = pressure + (xi - pressure) * math.exp(rate * until)
@@ -261,16 +267,21 @@ class StepPlanner:
         steps, swings = self.steps, self._swings
         ground = self.terrain.height(float(self._foothold[0]))
         end = ground - steps.landing
-        if left > 0.03:
-            for axis in (0, 1):
-                swings.pursue(axis, self._foothold[axis], left - 0.02, dt)
-        else:
+        top = max(end, self._lifted_from) + steps.lift
+        bar = self.terrain.crossed(float(swings.begun[0]), float(self._foothold[0]))
+        lasts = self._lasts - steps.double
+        rises, comes = 0.0, 0.02
+        if bar:
+            # It goes up before it goes forward, and is there before it comes down.
+            top = max(top, bar + steps.lift)
+            rises, comes = _RISES * lasts, _COMES * lasts
+        if self._time < steps.double + rises or left < comes + 0.01:
             swings.rest(0)
             swings.rest(1)
-        half = steps.double + 0.5 * (self._lasts - steps.double)
-        top = max(end, self._lifted_from) + steps.lift
-        if bar := self.terrain.crossed(float(swings.begun[0]), float(self._foothold[0])):
-            top = max(top, bar + steps.lift)
+        else:
+            for axis in (0, 1):
+                swings.pursue(axis, self._foothold[axis], left - comes, dt)
+        half = steps.double + 0.5 * lasts
         if self._time < half:
             swings.pursue(2, top, half - self._time, dt)
         elif left > 0.02:
@@ -289,6 +300,8 @@ class StepPlanner:
     def _land(self, state: RobotState, xi: Floats, turned: Floats, foot: int) -> None:
         """The foot that swung stands; the next step begins, or the walk is over."""
         self.standing[foot] = 0.0
+        self._early += _LEARNT * (self._lasts - self._time - self._early)
+        self._early = min(max(self._early, 0.0), _MOST_EARLY)
         feet = state.feet[:, :2]
         away = turned.T @ (xi - feet.mean(axis=0))
         apart = turned.T @ (feet[0] - feet[1])

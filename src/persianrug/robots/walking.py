@@ -22,6 +22,7 @@ from persianrug.robots.spec import RobotSpec
 from persianrug.robots.steps import StepPlanner, Steps
 from persianrug.robots.terrain import Bar, Terrain
 from persianrug.robots.touching import Touch
+from persianrug.robots.way import Way
 
 # Friction of the ground, and how fast it may drift in the beginning, in m/s.
 _FRICTION, _DRIFT = (0.64, 0.96), 0.1
@@ -54,11 +55,12 @@ class Walker:
     def walk(
         self, seed: int, touch: Touch, *, speed: float = 0.4, turn: float = 0.0, seconds: float = 60.0
     ) -> Scenario:
-        """Walk for some seconds, at a speed in m/s, turning by so many rad/s."""
+        """Walk for some seconds, at a speed in m/s, turning by so many rad/s, once it has come to them."""
         made = self._made(Drawn(seed), touch)
         speed, turn = checks.not_negative("speed", speed), checks.finite("turn", turn)
         seconds = checks.positive("seconds", seconds)
-        way = _Way(made)
+        ramp = min(2.0 * speed + 2.0, 0.5 * seconds)
+        way = Way(_STANDS + _TREADS + ramp)
 
         def task(body: Body) -> Skill:
             yield from _start(body)
@@ -68,7 +70,7 @@ class Walker:
             return True
 
         def far(data: mujoco.MjData) -> bool:  # noqa: ARG001
-            walked = {"reached": way.length / seconds, "turned": way.turned / seconds}
+            walked = {"reached": way.length / (seconds - ramp), "turned": way.turned / (seconds - ramp)}
             made.draw.values |= walked
             return bool(
                 walked["reached"] > 0.85 * speed and abs(walked["turned"] - turn) <= 0.15 * abs(turn) + 0.01
@@ -201,27 +203,6 @@ class Walker:
     def trial(self, make: Callable[..., Scenario], what: str, **options: Any) -> Trial:
         """A kind of scenario of this robot, with what it is by default."""
         return Trial(what, lambda seed, touch, **given: make(seed, touch, **(options | given)), options)
-
-
-class _Way:
-    """How far a robot went since it was told to go, and by how much it turned."""
-
-    def __init__(self, made: Made) -> None:
-        self.made = made
-        self.length = self.turned = 0.0
-        self._last: tuple[float, float, float] | None = None
-
-    def measure(self, data: mujoco.MjData) -> None:
-        """Look where it is in this tick."""
-        x, y = data.qpos[:2]
-        w, i, j, k = data.qpos[3:7]
-        yaw = float(np.arctan2(2 * (w * k + i * j), 1 - 2 * (j * j + k * k)))
-        if self._last is not None and data.time > _STANDS + _TREADS:
-            before_x, before_y, before = self._last
-            # Along where it looks: what it sways from side to side is not walked.
-            self.length += float((x - before_x) * np.cos(yaw) + (y - before_y) * np.sin(yaw))
-            self.turned += float((yaw - before + np.pi) % (2 * np.pi) - np.pi)
-        self._last = (float(x), float(y), yaw)
 
 
 def _start(body: Body) -> Skill:
