@@ -119,7 +119,7 @@ class Roller:
 
         return self._along(self._made(draw, touch, furnish), "ramp", front + 6.5, speed)
 
-    def jump(self, seed: int, touch: Touch, *, height: float = 0.35, push_off: float = 7.0) -> Scenario:
+    def jump(self, seed: int, touch: Touch, *, height: float = 0.35, push_off: float = 10.0) -> Scenario:
         """Jump, with the wheels up to a height in metres, and land; pushing off with so many m/s^2."""
         draw = Drawn(seed)
         made = self._made(draw, touch)

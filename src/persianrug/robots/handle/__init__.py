@@ -15,6 +15,6 @@ ROBOT = Robot(
         "push": ROLLER.trial(ROLLER.push, "is pushed", impulse=60.0, speed=0.0),
         "bump": ROLLER.trial(ROLLER.bump, "drives over a bump that it does not see", height=0.05, speed=1.5),
         "ramp": ROLLER.trial(ROLLER.ramp, "drives up a ramp and down again", degrees=15.0, speed=1.0),
-        "jump": ROLLER.trial(ROLLER.jump, "jumps and lands", height=0.35, push_off=7.0),
+        "jump": ROLLER.trial(ROLLER.jump, "jumps and lands", height=0.35, push_off=10.0),
     },
 )
