@@ -326,26 +326,62 @@ def _tell_trials(report: dict[str, Any], path: Path) -> None:
 
 
 @app.command("list")
-def list_robots(as_json: options.Json = False) -> None:
+def list_robots(
+    facts: Annotated[
+        bool, typer.Option("--facts", help="What is known of each, and whose its numbers are.")
+    ] = False,
+    as_json: options.Json = False,
+) -> None:
     """Say which robots there are, and what they can be made to do.
 
-    Example: persianrug robot list
+    Example: persianrug robot list --facts
     """
-    found: list[dict[str, Any]] = []
-    for name in options.ROBOTS:
-        robot = _robot(name)
-        trials = {key: {"what": one.what, "options": dict(one.options)} for key, one in robot.trials.items()}
-        found.append({"robot": name, "title": robot.spec.title, "scenarios": trials})
+    found = [_listed(name) for name in options.ROBOTS]
     if as_json:
         typer.echo(json.dumps(found))
         return
     console = make_console()
-    table = Table("robot", "scenario", "what it does", "options", box=SIMPLE_HEAD)
+    table = Table("robot", "class", "mass", "motors", "taxels", box=SIMPLE_HEAD)
+    for told in found:
+        sizes = (f"{told['mass']:.1f} kg", str(told["motors"]), str(told["taxels"]))
+        table.add_row(told["robot"], escape(told["title"]), *sizes)
+    console.print(table)
+    table = Table("robot", "scenario", "what it does", "options", "has succeeded if", box=SIMPLE_HEAD)
     for told in found:
         for key, one in told["scenarios"].items():
             given = ", ".join(f"{option}={_default(value)}" for option, value in one["options"].items())
-            table.add_row(told["robot"], key, escape(one["what"]), escape(given))
+            table.add_row(told["robot"], key, escape(one["what"]), escape(given), escape(one["counts"]))
     console.print(table)
+    if facts:
+        table = Table("robot", "what", "value", "whose number", box=SIMPLE_HEAD)
+        for told in found:
+            for fact in told["facts"]:
+                value = f"{fact['value']:g} {fact['unit']}".strip()
+                table.add_row(told["robot"], escape(fact["what"]), value, escape(fact["source"]))
+        console.print(table)
+
+
+def _listed(name: str) -> dict[str, Any]:
+    """A robot, its facts and its scenarios."""
+    robot = _robot(name)
+
+    from persianrug.robots.scene import robot_model
+
+    model = robot_model(robot.spec)
+    trials = {
+        key: {"what": one.what, "options": dict(one.options), "counts": one.counts}
+        for key, one in robot.trials.items()
+    }
+    facts = [{"what": one.what, "value": one.value, "unit": one.unit, "source": one.source} for one in robot.facts]
+    return {
+        "robot": name,
+        "title": robot.spec.title,
+        "mass": float(model.body_subtreemass[0]),
+        "motors": int(model.nu),
+        "taxels": sum(patch.taxels for patch in robot.spec.patches),
+        "scenarios": trials,
+        "facts": facts,
+    }
 
 
 def _default(value: Any) -> str:

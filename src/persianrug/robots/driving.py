@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import mujoco
 import numpy as np
@@ -15,7 +14,6 @@ from persianrug.robots import objects
 from persianrug.robots.body import Body
 from persianrug.robots.drawn import Drawn, uneven
 from persianrug.robots.making import Made
-from persianrug.robots.robot import Trial
 from persianrug.robots.rolling import Mode, RollingController, RollPlanner
 from persianrug.robots.scenario import Scenario
 from persianrug.robots.skills import Skill, wait
@@ -178,10 +176,6 @@ class Roller:
         made = Made(self.spec, draw, touch, control, furnish, friction=friction, change=uneven(draw, self.spec))
         made.moving[:2] = draw.random.uniform(-_DRIFT, _DRIFT, 2)
         return made
-
-    def trial(self, make: Callable[..., Scenario], what: str, **options: Any) -> Trial:
-        """A kind of scenario of this robot, with what it is by default."""
-        return Trial(what, lambda seed, touch, **given: make(seed, touch, **(options | given)), options)
 
 
 def leap(body: Body, push_off: float) -> Skill:

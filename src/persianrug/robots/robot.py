@@ -23,11 +23,19 @@ class Trial:
         `make(seed, touch, **options)` is a scenario with everything drawn from the seed.
     options : mapping
         What else it takes, with defaults.
+    counts : str
+        When it has succeeded, beside that the robot did not fall: of the truth, not of what it felt.
     """
 
     what: str
     make: Callable[..., Scenario]
     options: Mapping[str, Any]
+    counts: str
+
+    @classmethod
+    def of(cls, make: Callable[..., Scenario], what: str, counts: str, **options: Any) -> Trial:
+        """One whose options have defaults of its own, whatever those of `make` are."""
+        return cls(what, lambda seed, touch, **given: make(seed, touch, **(options | given)), options, counts)
 
 
 @dataclass(frozen=True)

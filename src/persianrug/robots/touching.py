@@ -11,6 +11,8 @@ from persianrug.robots.contacts import ContactSensor, TrueContacts
 from persianrug.robots.spec import RobotSpec
 
 SKINS = ("stiff", "soft", "truth")
+# Smaller codes say nothing of what is felt, and their law fails.
+_SMALLEST = 1 / 256
 # Of a bus, in seconds: what is later is of no use to anybody.
 _LONGEST = 1.0
 
@@ -23,8 +25,8 @@ class Touch:
     ----------
     skin : str
         "stiff" or "soft", or "truth" for contacts as they are.
-    ratio : float in (0, 1]
-        Numbers of a code for one of a frame.
+    ratio : float
+        Numbers of a code for one of a frame, from 1/256 to 1.
     packet_loss : float in [0, 1)
         The share of packets that do not arrive.
     delay : float
@@ -41,7 +43,9 @@ class Touch:
 
     def __post_init__(self) -> None:
         checks.one_of("skin", self.skin, SKINS)
-        checks.probability("ratio", self.ratio)
+        allowed = f"a number from {_SMALLEST:g} to 1"
+        if not _SMALLEST <= checks.finite("ratio", self.ratio, allowed) <= 1:
+            raise ValueError(f"ratio is {checks.shown(self.ratio)}; allowed: {allowed}")
         allowed = "a number in [0, 1)"
         loss = checks.finite("packet_loss", self.packet_loss, allowed)
         if not 0 <= loss < 1:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import mujoco
 import numpy as np
@@ -15,7 +13,6 @@ from persianrug.robots.body import Body
 from persianrug.robots.controller import LeggedController
 from persianrug.robots.drawn import Drawn, uneven
 from persianrug.robots.making import Made
-from persianrug.robots.robot import Trial
 from persianrug.robots.scenario import Scenario
 from persianrug.robots.skills import Skill, wait
 from persianrug.robots.spec import RobotSpec
@@ -199,10 +196,6 @@ class Walker:
         made = Made(self.spec, draw, touch, control, furnish, friction=friction, change=change)
         made.moving[:2] = draw.random.uniform(-_DRIFT, _DRIFT, 2)
         return made
-
-    def trial(self, make: Callable[..., Scenario], what: str, **options: Any) -> Trial:
-        """A kind of scenario of this robot, with what it is by default."""
-        return Trial(what, lambda seed, touch, **given: make(seed, touch, **(options | given)), options)
 
 
 def _start(body: Body) -> Skill:

@@ -2,28 +2,54 @@
 
 from persianrug.robots.atlas.facts import FACTS
 from persianrug.robots.atlas.spec import SPEC
-from persianrug.robots.robot import Robot
+from persianrug.robots.robot import Robot, Trial
 from persianrug.robots.steps import Steps
 from persianrug.robots.walking import Walker
 
 STEPS = Steps(
-    time=0.45, double=0.08, width=0.20, height=SPEC.height, sole=((-0.09, 0.09), (-0.035, 0.035)),
-    reach=((-0.45, 0.5), (0.13, 0.55)), lift=0.07,
-)  # fmt: skip
+    time=0.45,
+    double=0.08,
+    width=0.20,
+    height=SPEC.height,
+    sole=((-0.09, 0.09), (-0.035, 0.035)),
+    reach=((-0.45, 0.5), (0.13, 0.55)),
+    lift=0.07,
+)
 WALKER = Walker(SPEC, STEPS, foot=0.125)
+
+_BEHIND = "it is behind what was in its way"
 
 ROBOT = Robot(
     spec=SPEC,
     facts=FACTS,
     trials={
-        "walk": WALKER.trial(WALKER.walk, "walks", speed=0.4, turn=0.0, seconds=60.0),
-        "push": WALKER.trial(WALKER.push, "is pushed, walking or standing", impulse=40.0, speed=0.4),
-        "obstacle": WALKER.trial(
-            WALKER.obstacle, "crosses a bar or a platform that it sees", height=0.08, depth=0.05, speed=0.4
+        "walk": Trial.of(
+            WALKER.walk,
+            "walks",
+            "its mean speed is above 85% of what was asked, and it turned as asked within 15%",
+            speed=0.4,
+            turn=0.0,
+            seconds=60.0,
         ),
-        "slabs": WALKER.trial(
-            WALKER.slabs, "walks over slabs that it does not see", height=0.05, speed=0.4, clock=False
+        "push": Trial.of(
+            WALKER.push, "is pushed, walking or standing", "it has not fallen 5 s later", impulse=40.0, speed=0.4
         ),
-        "squat": WALKER.trial(WALKER.squat, "squats", height=0.70),
+        "obstacle": Trial.of(
+            WALKER.obstacle,
+            "crosses a bar or a platform that it sees",
+            _BEHIND,
+            height=0.08,
+            depth=0.05,
+            speed=0.4,
+        ),
+        "slabs": Trial.of(
+            WALKER.slabs,
+            "walks over slabs that it does not see",
+            _BEHIND,
+            height=0.05,
+            speed=0.4,
+            clock=False,
+        ),
+        "squat": Trial.of(WALKER.squat, "squats", "it was as low as asked, and stands", height=0.70),
     },
 )

@@ -2,24 +2,48 @@
 
 from persianrug.robots.cassie.facts import FACTS
 from persianrug.robots.cassie.spec import SPEC
-from persianrug.robots.robot import Robot
+from persianrug.robots.robot import Robot, Trial
 from persianrug.robots.steps import Steps
 from persianrug.robots.walking import Walker
 
 STEPS = Steps(
-    time=0.36, double=0.04, width=0.26, height=SPEC.height, sole=((-0.05, 0.05), (0.0, 0.0)),
-    reach=((-0.5, 0.55), (0.12, 0.6)), lift=0.10, loading=0.015, landing=0.01, stands=False,
-)  # fmt: skip
+    time=0.36,
+    double=0.04,
+    width=0.26,
+    height=SPEC.height,
+    sole=((-0.05, 0.05), (0.0, 0.0)),
+    reach=((-0.5, 0.55), (0.12, 0.6)),
+    lift=0.10,
+    loading=0.015,
+    landing=0.01,
+    stands=False,
+)
 WALKER = Walker(SPEC, STEPS, foot=0.107)
+
+_BEHIND = "it is behind what was in its way"
 
 ROBOT = Robot(
     spec=SPEC,
     facts=FACTS,
     trials={
-        "walk": WALKER.trial(WALKER.walk, "walks", speed=0.5, turn=0.0, seconds=60.0),
-        "push": WALKER.trial(WALKER.push, "walks and is pushed", impulse=10.0, speed=0.5),
-        "slabs": WALKER.trial(
-            WALKER.slabs, "walks over slabs that it does not see", height=0.08, speed=0.5, clock=False
+        "walk": Trial.of(
+            WALKER.walk,
+            "walks",
+            "its mean speed is above 85% of what was asked, and it turned as asked within 15%",
+            speed=0.5,
+            turn=0.0,
+            seconds=60.0,
+        ),
+        "push": Trial.of(
+            WALKER.push, "walks and is pushed", "it has not fallen 5 s later", impulse=10.0, speed=0.5
+        ),
+        "slabs": Trial.of(
+            WALKER.slabs,
+            "walks over slabs that it does not see",
+            _BEHIND,
+            height=0.08,
+            speed=0.5,
+            clock=False,
         ),
     },
 )

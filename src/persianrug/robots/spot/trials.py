@@ -50,6 +50,7 @@ def pick(seed: int, touch: Touch, *, error: float = 0.01) -> Scenario:
     stand = draw("stand", 0.38, 0.55)
     can = (draw("can_x", 0.88, 1.0), draw("can_y", -0.12, 0.12), stand)
     made = _Made(draw, touch, can=can)
+    error = _up_to("error", checks.not_negative("error", error), 0.2, "metres")
     wrong = np.array([draw("error_x", -error, error), draw("error_y", -error, error), 0.0])
 
     def lifted(data: mujoco.MjData) -> bool:
@@ -65,7 +66,7 @@ def pull(seed: int, touch: Touch, *, force: float = 10.0, manner: str = "takes")
     draw = Drawn(seed)
     stand = draw("stand", 0.38, 0.55)
     made = _Made(draw, touch, can=(draw("can_x", 0.9, 0.98), draw("can_y", -0.08, 0.08), stand), person=manner,
-                 force=checks.positive("force", force))  # fmt: skip
+                 force=_up_to("force", checks.positive("force", force), 1000, "newtons"))  # fmt: skip
 
     let_go: list[float] = []
 
@@ -99,7 +100,7 @@ def bar(seed: int, touch: Touch, *, height: float = 0.10, known: bool = True) ->
     """Cross a bar of a height in metres that the robot sees, or, if it is not known, does not see."""
     draw = Drawn(seed)
     front = draw("front", 0.95, 1.25)
-    made = _Made(draw, touch, bars=(Bar(front, _BAR_DEPTH, _height(height)),), known=known)
+    made = _Made(draw, touch, bars=(Bar(front, _BAR_DEPTH, _height(height)),), known=checks.flag("known", known))
 
     def task(body: Body) -> Skill:
         if not (yield from walk_to(body, lambda: (front + 1.1, 0.0, 0.0), near=0.1)):
@@ -116,6 +117,7 @@ def bar(seed: int, touch: Touch, *, height: float = 0.10, known: bool = True) ->
 def speed(seed: int, touch: Touch, *, speed: float = 1.2) -> Scenario:
     """Trot at a speed in m/s for 4 s, reached within 10%."""
     draw = Drawn(seed)
+    speed = _up_to("speed", checks.positive("speed", speed), 3, "m/s")
     made = _Made(draw, touch)
     reached: list[float] = []
 
@@ -138,7 +140,7 @@ def speed(seed: int, touch: Touch, *, speed: float = 1.2) -> Scenario:
         began, place = start[0]
         mean = (data.qpos[0] - place) / (data.time - began)
         made.draw.values["reached"] = float(mean)
-        return bool(mean > 0.9 * speed)
+        return bool(abs(mean - speed) < 0.1 * speed)
 
     found = made.scenario("speed", task, ("speed",), 30.0, done=fast)
     found.disturb = disturb
@@ -152,7 +154,7 @@ def push(seed: int, touch: Touch, *, impulse: float = 40.0) -> Scenario:
     side = 1.0 if draw("side", -1, 1) > 0 else -1.0
     at = draw("at", 3.0, 3.5)
     trunk = made.model.body(SPEC.base).id
-    force = side * checks.positive("impulse", impulse) / _PUSH
+    force = side * _up_to("impulse", checks.positive("impulse", impulse), 1000, "N s") / _PUSH
 
     def disturb(data: mujoco.MjData) -> None:
         data.xfrc_applied[trunk, 1] = force if at < data.time < at + _PUSH else 0.0
@@ -186,10 +188,13 @@ def _faster(body: Body, speed: float, seconds: float) -> Skill:
 
 
 def _height(bar: float) -> float:
-    height = checks.positive("bar", bar)
-    if height > _HIGHEST:
-        raise ValueError(f"bar is {height:g}; allowed: metres, up to {_HIGHEST:g}")
-    return height
+    return _up_to("bar", checks.positive("bar", bar), _HIGHEST, "metres")
+
+
+def _up_to(name: str, number: float, most: float, unit: str) -> float:
+    if number > most:
+        raise ValueError(f"{name} is {number:g}; allowed: {unit}, above 0 and up to {most:g}")
+    return number
 
 
 class _Made(Made):
