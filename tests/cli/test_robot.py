@@ -121,8 +121,8 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("arguments", "why"),
         [
-            (("robot", "atlas", "--out", "run"), "robot is 'atlas'; allowed: spot; or bench or list"),
-            (("robot", "bench", "atlas"), "robot is 'atlas'; allowed: spot"),
+            (("robot", "rex", "--out", "run"), "robot is 'rex'; allowed: spot, cassie, atlas; or bench or list"),
+            (("robot", "bench", "rex"), "robot is 'rex'; allowed: spot"),
             (("robot", "spot"), "Missing option '--out'"),
             ((*RUN, "--ratio", 0), "ratio is 0.0; allowed: a number in (0, 1]"),
             ((*RUN, "--ratio", 16), "ratio is 16.0; allowed: a number in (0, 1]"),
@@ -277,7 +277,8 @@ class TestBench:
 
 
 @pytest.mark.usefixtures("runner")
-def test_list(run):
+def test_list(run, monkeypatch):
+    monkeypatch.setattr(options, "ROBOTS", ("spot",))
     report = of_json(run("robot", "list", "--json"))
     assert report == [
         {"robot": "spot", "title": "Box with a paddle", "scenarios": {
