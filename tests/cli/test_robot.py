@@ -135,6 +135,18 @@ class TestMistakes:
                 (*RUN, "--set", "colour=1"),
                 "--set is 'colour=1'; allowed with --scenario drop: bar=VALUE, force=VALUE",
             ),
+            ((*RUN, "--set", "force=NaN"), "--set is 'force=NaN'; allowed: finite numbers, texts, true, false"),
+            ((*RUN, "--set", "force=[1e999]"), "--set is 'force=[1e999]'; allowed: finite numbers"),
+            (
+                ("robot", "bench", "spot", "--set", "force=-Infinity"),
+                "--set is 'force=-Infinity'; allowed: finite",
+            ),
+            (
+                (*RUN, "--set", "force=5", "--set", "force=25"),
+                "--set is 'force=25', beside another force; allowed: force=VALUE once",
+            ),
+            ((*RUN, "--bar", 0.1, "--set", "bar=0.2"), "--set is 'bar=0.2', beside another bar; allowed"),
+            ((*RUN, "--bar", "nan"), "--bar is nan; allowed: a finite number"),
             ((*RUN, "--seed", -1), f"seed is -1; allowed: an integer from 0 to {2**63 - 1}"),
             (("robot", "bench", "spot", "--trials", 0), "trials is 0; allowed: an integer from 1"),
             (("robot", "bench", "spot", "--jobs", 0), "jobs is 0; allowed: an integer >= 1"),
