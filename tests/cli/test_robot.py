@@ -158,6 +158,13 @@ class TestMistakes:
         assert why in refused(run(*arguments))
         assert list(tmp_path.iterdir()) == []
 
+    def test_an_opengl_that_nobody_knows(self, run, tmp_path, monkeypatch):
+        monkeypatch.setenv("MUJOCO_GL", "nonsense")
+        assert "MUJOCO_GL is 'nonsense'; allowed: egl, osmesa, glfw, or none of it" in refused(run(*RUN))
+        assert list(tmp_path.iterdir()) == []
+        # Nothing is drawn, so that it is of no matter.
+        ran(run(*QUICK))
+
     def test_a_package_that_is_missing(self, run, monkeypatch):
         monkeypatch.setattr(module, "find_spec", lambda name: None if name == "daqp" else name)
         for arguments in (RUN, ("robot", "bench", "spot"), ("robot", "list")):

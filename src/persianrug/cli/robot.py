@@ -163,11 +163,15 @@ def _run(
     which, asked = _asked(robot, scenario, bar, given)
 
     from persianrug._support import checks
+    from persianrug.robots.gl import asked_for
     from persianrug.robots.runs import RunFolder, run_into
     from persianrug.robots.touching import Touch
 
     touch = Touch(skin=skin, ratio=ratio, packet_loss=packet_loss)
     made = robot.trials[which].make(checks.seed(seed), touch, **asked)
+    if film:
+        # A slip is said now, and not when the run is over.
+        asked_for()
     folder = RunFolder(out)
     console = make_console()
 
