@@ -121,8 +121,8 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("arguments", "why"),
         [
-            (("robot", "atlas", "--out", "run"), "robot is 'atlas'; allowed: spot; or bench or list"),
-            (("robot", "bench", "atlas"), "robot is 'atlas'; allowed: spot"),
+            (("robot", "rex", "--out", "run"), "robot is 'rex'; allowed: spot, cassie, atlas; or bench or list"),
+            (("robot", "bench", "rex"), "robot is 'rex'; allowed: spot"),
             (("robot", "spot"), "Missing option '--out'"),
             ((*RUN, "--ratio", 0), "ratio is 0.0; allowed: a number in (0, 1]"),
             ((*RUN, "--ratio", 16), "ratio is 16.0; allowed: a number in (0, 1]"),
@@ -135,6 +135,18 @@ class TestMistakes:
                 (*RUN, "--set", "colour=1"),
                 "--set is 'colour=1'; allowed with --scenario drop: bar=VALUE, force=VALUE",
             ),
+            ((*RUN, "--set", "force=NaN"), "--set is 'force=NaN'; allowed: finite numbers, texts, true, false"),
+            ((*RUN, "--set", "force=[1e999]"), "--set is 'force=[1e999]'; allowed: finite numbers"),
+            (
+                ("robot", "bench", "spot", "--set", "force=-Infinity"),
+                "--set is 'force=-Infinity'; allowed: finite",
+            ),
+            (
+                (*RUN, "--set", "force=5", "--set", "force=25"),
+                "--set is 'force=25', beside another force; allowed: force=VALUE once",
+            ),
+            ((*RUN, "--bar", 0.1, "--set", "bar=0.2"), "--set is 'bar=0.2', beside another bar; allowed"),
+            ((*RUN, "--bar", "nan"), "--bar is nan; allowed: a finite number"),
             ((*RUN, "--seed", -1), f"seed is -1; allowed: an integer from 0 to {2**63 - 1}"),
             (("robot", "bench", "spot", "--trials", 0), "trials is 0; allowed: an integer from 1"),
             (("robot", "bench", "spot", "--jobs", 0), "jobs is 0; allowed: an integer >= 1"),
@@ -145,6 +157,13 @@ class TestMistakes:
     def test_one_line(self, run, tmp_path, arguments, why):
         assert why in refused(run(*arguments))
         assert list(tmp_path.iterdir()) == []
+
+    def test_an_opengl_that_nobody_knows(self, run, tmp_path, monkeypatch):
+        monkeypatch.setenv("MUJOCO_GL", "nonsense")
+        assert "MUJOCO_GL is 'nonsense'; allowed: egl, osmesa, glfw, or none of it" in refused(run(*RUN))
+        assert list(tmp_path.iterdir()) == []
+        # Nothing is drawn, so that it is of no matter.
+        ran(run(*QUICK))
 
     def test_a_package_that_is_missing(self, run, monkeypatch):
         monkeypatch.setattr(module, "find_spec", lambda name: None if name == "daqp" else name)
@@ -277,7 +296,8 @@ class TestBench:
 
 
 @pytest.mark.usefixtures("runner")
-def test_list(run):
+def test_list(run, monkeypatch):
+    monkeypatch.setattr(options, "ROBOTS", ("spot",))
     report = of_json(run("robot", "list", "--json"))
     assert report == [
         {"robot": "spot", "title": "Box with a paddle", "scenarios": {

@@ -99,13 +99,42 @@ def test_processes_side_by_side(tmp_path):
 
 
 def test_other_files_are_refused(tmp_path):
-    for content in (b"hello\n", b"[1]\n", b'{"robot": "spot"}\n', b"x" * 3_000_000):
+    for content in (b"hello\n", b"hello", b"[1]\n", b'{"robot": "spot"}\n', b"x" * 3_000_000):
         (tmp_path / "notes.txt").write_bytes(content)
         with pytest.raises(ValueError, match="has no trial in line 1; allowed: a new file, or"):
             Trials(tmp_path / "notes.txt")
         assert (tmp_path / "notes.txt").read_bytes() == content
     with pytest.raises(ValueError, match="is not a regular file"):
         Trials(tmp_path)
+
+
+def test_a_damaged_line_can_be_deleted(tmp_path):
+    path = tmp_path / "trials.jsonl"
+    run(path, wanted(1, 2))
+    good = path.read_bytes()
+    path.write_bytes(good + b"\0" * 50 + b"\n")
+    with pytest.raises(
+        ValueError, match=r"trials\.jsonl has no trial in line 3; .* line may be deleted"
+    ) as caught:
+        Trials(path)
+    assert "\n" not in str(caught.value)
+    path.write_bytes(good)
+    assert len(Trials(path).done) == 2
+
+
+def test_where_nothing_can_be_written():
+    with pytest.raises(ValueError, match=r"^--out is /proc/x: .*; allowed: a file to write to$"):
+        Trials("/proc/x")
+
+
+def test_asking_whether_it_can_be_written_leaves_nothing(tmp_path):
+    Trials(tmp_path / "trials.jsonl")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_that_json_has_not_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"^options is \{'speed': nan\}; allowed: finite numbers$"):
+        run(tmp_path / "trials.jsonl", wanted(1, speed=float("nan")), never)
 
 
 def test_what_they_say_together():

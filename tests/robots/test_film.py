@@ -154,6 +154,13 @@ class TestWithoutOpenGL:
         with pytest.raises(NoPictures, match="MUJOCO_GL is off: nothing is drawn"):
             gl.kind_of_context()
 
+    def test_what_is_unknown_is_refused(self, monkeypatch):
+        monkeypatch.setenv("MUJOCO_GL", "nonsense")
+        with pytest.raises(
+            ValueError, match=r"^MUJOCO_GL is 'nonsense'; allowed: egl, osmesa, glfw, or none of it$"
+        ):
+            gl.kind_of_context()
+
     def test_what_crashes_does_not_work(self, monkeypatch):
         monkeypatch.setattr(gl, "_TRIED", "import os; os.abort()")
         assert gl._works("egl") == "it ended with -6"

@@ -106,6 +106,11 @@ def test_frames_come_25_times_a_second(log):
     assert log.frames.nearest(0.43) == 11
 
 
+def test_an_unknown_name_is_a_key_error(log):
+    with pytest.raises(KeyError, match="name is 'nope'; allowed: time, qpos"):
+        log["nope"]
+
+
 def test_when(log):
     assert [log.when(time) for time in (-1.0, 0.0, 0.0039, 0.004, 0.5, 9.0)] == [0, 0, 0, 1, 125, 249]
 

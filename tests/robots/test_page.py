@@ -1,6 +1,7 @@
 """Pages about runs: they need nothing else, and say what the log says."""
 
 import base64
+import dataclasses
 import re
 from html.parser import HTMLParser
 from xml.etree import ElementTree
@@ -151,5 +152,71 @@ def test_a_timeline_tells_what_was_not_done(log):
 def test_what_is_not_believed_is_shown():
     log = make_log(1.0)
     log["valid"][100:150, 0] = False
-    shaded = [one.get_label() for one in page_figures.foot_forces(log).axes[0].collections]
-    assert shaded == ["true", "not believed"]
+    shaded = page_figures.foot_forces(log).axes[0].collections
+    assert [one.get_label() for one in shaded] == ["true", "not believed"]
+    corners = shaded[1].get_paths()[0].vertices[:, 0]
+    assert (corners.min(), corners.max()) == pytest.approx((0.4, 0.6))
+    assert "the background is light red where it does not believe that" in read(page(log))[0]
+
+
+def test_a_short_doubt_is_seen_and_none_is_not_told_of():
+    log = make_log(1.0)
+    assert "does not believe" not in read(page(log))[0]
+    # One tick, and the last ones.
+    log["valid"][100, 0] = log["valid"][-3:, 0] = False
+    shaded = page_figures.foot_forces(log).axes[0].collections[1]
+    widths = [np.ptp(path.vertices[:, 0]) for path in shaded.get_paths()]
+    assert widths == pytest.approx([0.04, 0.04])
+
+
+def test_no_force_is_cut_off():
+    log = make_log(1.0)
+    log.worn = dataclasses.replace(log.worn, feet=("sole", "palm"))
+    # What is drawn last is largest.
+    log["pressing_true"][100:150, 1], log["pressing_true"][100:150, 0] = 700.0, 100.0
+    feet, hand = page_figures.foot_forces(log).axes, page_figures.hand_forces(log).axes[0]
+    for axes in (*feet, hand):
+        assert axes.get_ylim()[0] == 0
+        assert axes.get_ylim()[1] > 700
+
+
+def test_the_pull_reaches_as_high_as_it_did():
+    log = make_log(1.0)
+    log["pull"][:] = 0.0
+    log["pull"][123] = 9.0
+    time, pull = page_figures.hand_forces(log).axes[-1].lines[0].get_data()
+    assert pull.max() == 9.0
+    assert time[pull.argmax()] == pytest.approx(log["time"][123], abs=0.04)
+
+
+def test_where_nothing_is_gripped_no_grip_is_shown():
+    log = make_log(1.0)
+    log.parts = log.parts[:1]
+    log["pressing_true"][:, 1] = 0.2
+    text, links = read(page(log))
+    assert "Grip and pull" not in text
+    assert "Taxels of its feet at" in text
+    # Timeline, feet and the skin.
+    assert len(links) == 3
+    log["pressing_true"][5, 1] = 2.0
+    assert "Grip and pull" in read(page(log))[0]
+
+
+def test_of_the_truth_no_code_is_told():
+    log = make_log(0.5, skin="truth")
+    log.meta["options"] = {"skin": "truth", "ratio": 0.0625, "packet_loss": 0.05, "speed": 1.0}
+    text, _ = read(page(log))
+    assert "skin truth, speed 1" in text
+    assert "ratio" not in text
+    assert "packet loss" not in text
+
+
+def test_numbers_are_short_also_in_lists(log):
+    log.meta["outcome"] = {
+        **OUTCOME,
+        "drawn": {"pushes": [0.12345678901234567, [1.0, 2 / 3]], "by": {"a_b": 1 / 3}},
+    }
+    text, _ = read(page(log))
+    log.meta["outcome"] = OUTCOME
+    assert "pushes [0.1235, [1, 0.6667]]" in text
+    assert "by a b 0.3333" in text

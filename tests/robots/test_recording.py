@@ -1,5 +1,6 @@
 """Recordings of runs: what others read in them is what the log says."""
 
+import errno
 import json
 
 import mujoco
@@ -10,6 +11,7 @@ from mcap_ros2.decoder import DecoderFactory
 
 from persianrug.robots.recording import write_recording
 from persianrug.skin import RecordingReader
+from persianrug.skin.mcap_writer import MessageWriter
 from tests.robots.toys import PATCHES, SCENE, make_log
 
 
@@ -100,6 +102,31 @@ def test_the_story_is_told(log, path):
 def test_without_a_skin(tmp_path):
     write_recording(make_log(0.2, skin="truth"), tmp_path / "touch.mcap")
     assert set(decoded(tmp_path / "touch.mcap")) == {"/joint_states", "/tf", "/robot/contacts"}
+
+
+@pytest.mark.parametrize("before", [None, b"a recording of before"])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")], ids=repr
+)
+def test_it_is_written_whole_or_not_at_all(log, tmp_path, monkeypatch, before, error):
+    path = tmp_path / "touch.mcap"
+    if before is not None:
+        path.write_bytes(before)
+    add, count = MessageWriter._add, iter(range(100))
+
+    def cut(self, *arguments):
+        if next(count) == 99:
+            raise error
+        add(self, *arguments)
+
+    monkeypatch.setattr(MessageWriter, "_add", cut)
+    with pytest.raises(type(error)) as caught:
+        write_recording(log, path)
+    if isinstance(error, OSError):
+        assert str(caught.value).endswith(f"recording {path} is not written")
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == (
+        {} if before is None else {"touch.mcap": before}
+    )
 
 
 def test_an_empty_log_is_refused(tmp_path):

@@ -98,17 +98,31 @@ def _asked(
         key = next((one for one in ("bar", "height") if one in known), None)
         if key is None:
             raise ValueError(f"--bar is {bar:g}; allowed with --scenario {name}: no --bar, there is none")
-        asked[key] = bar
+        asked[key] = checks.finite("--bar", bar)
     for text in given or []:
         key, equals, value = text.partition("=")
+        said = checks.shown(text)
         if not equals or key not in known:
             allowed = ", ".join(f"{one}=VALUE" for one in known) or "none"
-            raise ValueError(f"--set is {text!r}; allowed with --scenario {name}: {allowed}")
-        try:
-            asked[key] = json.loads(value)
-        except ValueError:
-            asked[key] = value
+            raise ValueError(f"--set is {said}; allowed with --scenario {name}: {allowed}")
+        if key in asked:
+            raise ValueError(f"--set is {said}, beside another {key}; allowed: {key}=VALUE once")
+        asked[key] = _value(value, f"--set is {said}")
     return name, asked
+
+
+def _value(text: str, said: str) -> Any:
+    """What a text means, as JSON has it, or the text itself."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    try:
+        # Reports and benches are JSON, which has no such numbers.
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        raise ValueError(f"{said}; allowed: finite numbers, texts, true, false") from None
+    return value
 
 
 def _command(name: str) -> Callable[..., None]:
@@ -149,11 +163,15 @@ def _run(
     which, asked = _asked(robot, scenario, bar, given)
 
     from persianrug._support import checks
+    from persianrug.robots.gl import asked_for
     from persianrug.robots.runs import RunFolder, run_into
     from persianrug.robots.touching import Touch
 
     touch = Touch(skin=skin, ratio=ratio, packet_loss=packet_loss)
     made = robot.trials[which].make(checks.seed(seed), touch, **asked)
+    if film:
+        # A slip is said now, and not when the run is over.
+        asked_for()
     folder = RunFolder(out)
     console = make_console()
 

@@ -19,6 +19,8 @@ from persianrug.sweeps.interrupts import Interrupts, deaf
 
 # A line of a trial is no longer than this, in bytes.
 _MOST_LINE = 1 << 20
+# With what each begins: what else ends without a newline is not ours to cut off.
+_HEAD = b'{"robot": '
 # Of the intervals of shares.
 _CONFIDENCE = 0.95
 
@@ -48,7 +50,10 @@ class Asked:
     @property
     def key(self) -> str:
         """The same text for the same trial."""
-        return json.dumps(vars(self), sort_keys=True)
+        try:
+            return json.dumps(vars(self), sort_keys=True, allow_nan=False)
+        except ValueError:
+            raise ValueError(f"options is {checks.shown(self.options)}; allowed: finite numbers") from None
 
 
 def perform(asked: Asked) -> dict[str, Any]:
@@ -101,12 +106,23 @@ class Trials:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = files.check_writable(path)
         self.done: dict[str, dict[str, Any]] = {}
-        if not self.path.exists():
-            return
+        new = not self.path.exists()
+        try:
+            # Whether it can be written is known before the first trial is run.
+            self.path.open("ab").close()
+            if new:
+                self.path.unlink()
+            else:
+                self._read(path)
+        except OSError as error:
+            raise ValueError(f"--out is {path}: {error.strerror}; allowed: a file to write to") from None
+
+    def _read(self, path: str | os.PathLike[str]) -> None:
         whole = 0
         with self.path.open("rb") as file:
             for number, line in enumerate(iter(lambda: file.readline(_MOST_LINE), b""), 1):
-                if not line.endswith(b"\n") and len(line) < _MOST_LINE:
+                begun = line.startswith(_HEAD) or _HEAD.startswith(line)
+                if begun and not line.endswith(b"\n") and len(line) < _MOST_LINE:
                     # A process was killed while it wrote this: it is run again.
                     break
                 try:
@@ -115,7 +131,8 @@ class Trials:
                     found["succeeded"], found["took"]
                 except (ValueError, KeyError, TypeError):
                     raise ValueError(f"trials file {path} has no trial in line {number}; allowed: a new file, or "
-                                     "one of `robot bench`") from None  # fmt: skip
+                                     "one of `robot bench`, from which a damaged line may be deleted: its trial "
+                                     "is run again") from None  # fmt: skip
                 self.done[asked.key] = found
                 whole = file.tell()
         if whole < self.path.stat().st_size:

@@ -11,8 +11,14 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+from persianrug._support import checks
+
 # MuJoCo's modules of contexts, in the order in which they are tried.
 _KINDS = ("egl", "osmesa", "glfw")
+# What else MuJoCo itself takes: nothing is drawn, by whichever works, or by the system's own, which GLFW finds.
+_OFF = ("disable", "disabled", "off", "false", "0")
+_ON = ("", "enable", "enabled", "on", "true", "1")
+_SYSTEM = ("glx", "wgl", "cgl")
 _INSTALLING = "apt-get install libegl1 libosmesa6 libgl1-mesa-dri on Debian, as root"
 # In a process of its own: a library that is missing or broken may end it, or keep others from being tried.
 _TRIED = """
@@ -63,6 +69,21 @@ def _works(kind: str) -> str:
     return "" if tried.returncode == 0 else lines[-1] if lines else f"it ended with {tried.returncode}"
 
 
+def asked_for() -> str:
+    """What MUJOCO_GL says.
+
+    Raises
+    ------
+    ValueError
+        If it is nothing that is known.
+    """
+    said = os.environ.get("MUJOCO_GL", "")
+    asked = said.strip().lower()
+    if asked not in (*_KINDS, *_OFF, *_ON, *_SYSTEM):
+        raise ValueError(f"MUJOCO_GL is {checks.shown(said)}; allowed: {', '.join(_KINDS)}, or none of it")
+    return asked
+
+
 def kind_of_context() -> str:
     """The kind of OpenGL that works here: what MUJOCO_GL says, or egl, osmesa or glfw.
 
@@ -70,11 +91,13 @@ def kind_of_context() -> str:
     ------
     NoPictures
         If none does.
+    ValueError
+        If MUJOCO_GL is nothing that is known.
     """
-    asked = os.environ.get("MUJOCO_GL", "").strip().lower()
-    if asked in ("disable", "disabled", "off", "false", "0"):
+    asked = asked_for()
+    if asked in _OFF:
         raise NoPictures(f"MUJOCO_GL is {asked}: nothing is drawn; allowed: {', '.join(_KINDS)}, or none of it")
-    kinds = (asked,) if asked in _KINDS else _KINDS
+    kinds = _KINDS if asked in _ON else ("glfw",) if asked in _SYSTEM else (asked,)
     why = {}
     for kind in kinds:
         why[kind] = _works(kind)

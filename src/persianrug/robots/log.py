@@ -144,7 +144,9 @@ class Log:
         return self._count
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        checks.one_of("name", name, FIELDS)
+        if name not in FIELDS:
+            # As mappings raise it.
+            raise KeyError(f"name is {checks.shown(name)}; allowed: {', '.join(FIELDS)}")
         if not self._count:
             raise ValueError("the log is empty; allowed: one tick or more")
         return self._columns[name][: self._count]

@@ -80,13 +80,15 @@ def page(log: Log, film: str | os.PathLike[str] | None = None, missing: str = ""
     outcome = log.meta.get("outcome") or {}
     end = float(log["time"][-1])
     at = page_figures.let_go_at(log)
-    touched = page_figures.touched_skin(log, end if at is None else at)
+    gripped = bool(log.worn.hands) and page_figures.gripped(log)
+    # Of a gripper that held nothing there is nothing to see.
+    touched = page_figures.touched_skin(log, end if at is None else at, hands=gripped or not log.worn.feet)
     going = page_figures.letting_go(log)
     text = template.render(
         title=str(log.meta.get("title") or log.meta.get("robot") or "A robot"),
         scenario=str(log.meta.get("scenario", "")),
         seed=log.meta.get("seed"),
-        options={name: _plain(value) for name, value in (log.meta.get("options") or {}).items()},
+        options={name: _plain(value) for name, value in _asked(log.meta.get("options") or {}).items()},
         succeeded=outcome.get("succeeded"),
         reason=str(outcome.get("reason") or ""),
         seconds=end,
@@ -94,13 +96,13 @@ def page(log: Log, film: str | os.PathLike[str] | None = None, missing: str = ""
         missing=missing,
         parts=log.parts,
         events=log.events,
-        feet=log.worn.feet,
-        hands=log.worn.hands,
+        doubted=page_figures.doubted(log),
+        shown=_shown(log, gripped),
         let_go=at,
         n_taxels=None if log.layout is None else log.layout.n_taxels,
         timeline=_picture(page_figures.timeline(log)) if log.parts else None,
         foot_forces=_picture(page_figures.foot_forces(log)) if log.worn.feet else None,
-        hand_forces=_picture(page_figures.hand_forces(log)) if log.worn.hands else None,
+        hand_forces=_picture(page_figures.hand_forces(log)) if gripped else None,
         letting_go=None if going is None else _picture(going),
         skin=None if touched is None else _encoded("image/png", page_figures.png(touched[0])),
         skin_time=None if touched is None else touched[1],
@@ -110,6 +112,19 @@ def page(log: Log, film: str | os.PathLike[str] | None = None, missing: str = ""
         versions={name: version(name) for name in _LIBRARIES},
     )
     return text.encode()
+
+
+def _asked(options: dict[str, Any]) -> dict[str, Any]:
+    """Options but those of a code, where there is none."""
+    of_code = ("ratio", "packet_loss") if options.get("skin") == "truth" else ()
+    return {name: value for name, value in options.items() if name not in of_code}
+
+
+def _shown(log: Log, gripped: bool) -> str:
+    """Whose taxels are shown."""
+    if log.worn.hands and (gripped or not log.worn.feet):
+        return "of its gripper"
+    return "of its feet" if log.worn.feet else "of its skin"
 
 
 def _film(film: str | os.PathLike[str] | None) -> str | None:
@@ -164,4 +179,8 @@ def _plain(value: Any) -> str:
         return {True: "yes", False: "no", None: "not given"}[value]
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_plain, value))}]"
+    if isinstance(value, dict):
+        return ", ".join(f"{str(name).replace('_', ' ')} {_plain(one)}" for name, one in value.items())
     return value if isinstance(value, str) else json.dumps(value, default=str)

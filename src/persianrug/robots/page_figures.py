@@ -17,7 +17,8 @@ from persianrug.robots.log import Log
 
 Floats = NDArray[np.float64]
 
-# Lines over the whole run have points as far apart as this, in seconds: the mean of the ticks between.
+# Lines over the whole run have points as far apart as this, in seconds: of the ticks between they show the mean,
+# and of the pull, whose peaks count, the largest.
 _BIN = 0.04
 # Around the moment of letting go, in seconds.
 _BEFORE, _AFTER = 1.5, 0.7
@@ -25,6 +26,8 @@ _BEFORE, _AFTER = 1.5, 0.7
 LET_GO = "let go"
 # What is wide enough for a bar in a timeline to be seen, as a share of the whole.
 _LEAST = 0.004
+# What presses more than this, in newtons, is held; a finger that rests is less.
+_HELD = 1.0
 
 
 class _Taxels(NamedTuple):
@@ -55,6 +58,18 @@ def png(figure: Figure) -> bytes:
 def let_go_at(log: Log) -> float | None:
     """When the robot let go of what it held, in seconds; None if it did not."""
     return next((part.at for part in log.parts if part.name == LET_GO and part.done), None)
+
+
+def gripped(log: Log) -> bool:
+    """Whether anything pressed on the gripper in the run, or was let go."""
+    hands = [log.worn.patches.index(name) for name in dict.fromkeys(log.worn.hands)]
+    return let_go_at(log) is not None or bool((log["pressing_true"][:, hands] > _HELD).any())
+
+
+def doubted(log: Log) -> bool:
+    """Whether the robot did not believe what a foot feels, at any time."""
+    feet = [log.worn.patches.index(name) for name in dict.fromkeys(log.worn.feet)]
+    return not log["valid"][:, feet].all()
 
 
 def timeline(log: Log) -> Figure:
@@ -88,6 +103,8 @@ def foot_forces(log: Log) -> Figure:
     panels = figure.subplots(len(names), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for axes, name in zip(panels, names, strict=True):
         _draw_patch(axes, log, name)
+    # Once all is drawn: the axes are shared, and a limit that is set holds for what comes later.
+    panels[0].set_ylim(bottom=0)
     panels[0].legend(loc="upper right", fontsize=8, ncols=3)
     panels[-1].set_xlabel("simulated time (s)")
     return figure
@@ -100,6 +117,7 @@ def hand_forces(log: Log) -> Figure:
     panels = figure.subplots(len(hands) + 1, 1, sharex=True, squeeze=False)[:, 0]
     for axes, name in zip(panels, hands, strict=False):
         _draw_patch(axes, log, name)
+        axes.set_ylim(bottom=0)
     _draw_pull(panels[-1], log, slice(None))
     _let_go(panels, log)
     panels[0].legend(loc="upper left", fontsize=8, ncols=3)
@@ -133,13 +151,16 @@ def letting_go(log: Log) -> Figure | None:
     return figure
 
 
-def touched_skin(log: Log, time: float) -> tuple[Figure, float] | None:
-    """The taxels of the hands at a time, true beside decoded, and the time of that frame; None without a skin."""
+def touched_skin(log: Log, time: float, *, hands: bool = True) -> tuple[Figure, float] | None:
+    """The taxels of the hands, or of the feet, at a time, true beside decoded, and the time of that frame.
+
+    None without a skin.
+    """
     frames, layout = log.frames, log.layout
     if frames is None or layout is None or not len(frames):
         return None
     place = frames.nearest(time)
-    patches = [name for name in dict.fromkeys(log.worn.hands) if name in layout.patches]
+    patches = [name for name in dict.fromkeys(log.worn.hands) if hands and name in layout.patches]
     shown = patches or [name for name in log.worn.feet if name in layout.patches] or list(layout.patches)
     # What is said of them is of these taxels alone.
     taxels = np.concatenate([layout.of(name) for name in shown])
@@ -151,21 +172,18 @@ def touched_skin(log: Log, time: float) -> tuple[Figure, float] | None:
 
 
 def _draw_patch(axes: Axes, log: Log, name: str) -> None:
-    """What presses on a patch over the whole run; where what is felt is not believed the ground is red."""
+    """What presses on a patch over the whole run; where what is felt is not believed the background is red."""
     k = log.worn.patches.index(name)
     time, true = _means(log, log["pressing_true"][:, k])
     _, felt = _means(log, log["pressing_felt"][:, k])
-    _, valid = _means(log, log["valid"][:, k])
     axes.fill_between(time, true, color=GREY, alpha=0.45, linewidth=0, label="true")
     axes.plot(time, felt, color=BLUE, linewidth=0.9, label="felt")
-    if (valid < 1).any():
-        bounds = axes.get_xaxis_transform()
-        axes.fill_between(time, 0, 1, where=valid < 1, color=VERMILLION, alpha=0.2, linewidth=0, transform=bounds,
-                          step="mid", label="not believed")  # fmt: skip
+    if spans := _doubts(log, log["valid"][:, k]):
+        axes.broken_barh(spans, (0, 1), color=VERMILLION, alpha=0.2, linewidth=0,
+                         transform=axes.get_xaxis_transform(), label="not believed")  # fmt: skip
     axes.set_ylabel(f"{name} (N)", fontsize=9)
     axes.grid(alpha=0.3)
     axes.set_xlim(0, float(log["time"][-1]))
-    axes.set_ylim(bottom=0)
     axes.tick_params(labelsize=8)
 
 
@@ -173,7 +191,7 @@ def _draw_pull(axes: Axes, log: Log, shown: slice) -> None:
     """The pull along the gripper, and from where it counts."""
     time, pull = (log[name][shown].astype(np.float64) for name in ("time", "pull"))
     if shown == slice(None):
-        time, pull = _means(log, log["pull"])
+        time, pull = _means(log, log["pull"], np.maximum)
     axes.plot(time, pull, color=BLUE, linewidth=1.1, label="pull, felt")
     threshold = log.meta.get("pull_threshold")
     if isinstance(threshold, int | float):
@@ -193,10 +211,22 @@ def _let_go(panels: Any, log: Log) -> None:
             axes.axvline(at, color=VERMILLION, linewidth=1.2, label=f"lets go, {at:.2f} s")
 
 
-def _means(log: Log, values: Any) -> tuple[Floats, Floats]:
-    """The middles of short times, and the means over these: lines need fewer points than there are ticks."""
+def _means(log: Log, values: Any, of: np.ufunc = np.add) -> tuple[Floats, Floats]:
+    """The middles of short times, and means over these, or what else: lines need fewer points than ticks."""
     time = log["time"]
     bins = ((time - time[0]) / _BIN).astype(np.int64)
     _, starts, counts = np.unique(bins, return_index=True, return_counts=True)
-    means = [np.add.reduceat(one.astype(np.float64), starts) / counts for one in (time, np.asarray(values))]
-    return means[0], means[1]
+    middles = np.add.reduceat(time, starts) / counts
+    found = of.reduceat(np.asarray(values).astype(np.float64), starts)
+    return middles, found / counts if of is np.add else found
+
+
+def _doubts(log: Log, valid: NDArray[np.bool_]) -> list[tuple[float, float]]:
+    """When something is not valid, as beginnings and lengths, none too short to be seen."""
+    time = log["time"]
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], valid, [True]])))
+    spans = []
+    for start, end in edges.reshape(-1, 2):
+        begun = float(time[start])
+        spans.append((begun, max(float(time[min(end, len(time) - 1)]) - begun, _BIN)))
+    return spans

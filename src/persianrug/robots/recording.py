@@ -15,12 +15,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from persianrug._support import files
 from persianrug.robots.log import Log
 from persianrug.robots.stage import model_of
 from persianrug.skin import ros
@@ -56,13 +57,14 @@ def write_recording(log: Log, path: str | os.PathLike[str]) -> int:
     ValueError
         If the file cannot be written, the log is empty or its scene is none.
     OSError
-        If the disk is full; what was written before can be read.
+        If the disk is full; then, and if it is interrupted, what was there is as it was.
     """
     motion = _Motion(log)
     if not len(log):
         raise ValueError("the log is empty; allowed: one tick or more")
     frames = log.frames
-    with _writer(log, path) as writer:
+    # Half a recording would look like all of a shorter run.
+    with files.whole_file(path) as file, _writer(log, path, file) as writer:
         count = 0
         if frames is not None and isinstance(writer, RecordingWriter):
             # The first frame brings the layout, which must come before all else.
@@ -88,8 +90,8 @@ def write_recording(log: Log, path: str | os.PathLike[str]) -> int:
     return count
 
 
-def _writer(log: Log, path: str | os.PathLike[str]) -> MessageWriter:
-    return MessageWriter(path) if log.layout is None else RecordingWriter(path, log.layout)
+def _writer(log: Log, path: str | os.PathLike[str], file: BinaryIO) -> MessageWriter:
+    return MessageWriter(path, file) if log.layout is None else RecordingWriter(path, log.layout, file)
 
 
 def _ticks(log: Log) -> list[int]:

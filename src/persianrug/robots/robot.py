@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from persianrug.robots.facts import Fact
@@ -51,5 +51,6 @@ class Robot:
     """
 
     spec: RobotSpec
-    facts: tuple[Fact, ...]
-    trials: Mapping[str, Trial]
+    # Their texts are long.
+    facts: tuple[Fact, ...] = field(repr=False)
+    trials: Mapping[str, Trial] = field(repr=False)

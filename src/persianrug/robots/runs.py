@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from persianrug._support import checks, files
+from persianrug._support import checks, files, processes
 from persianrug._support.interrupts import handled
 from persianrug.robots.log import Log
 
@@ -19,6 +19,9 @@ FILES = (REPORT, LOG, RECORDING, FILM, PAGE)
 # What the report of any run has, also of one that is under way.
 _MARKS = {"robot", "scenario", "seed", "state"}
 _MOST_REPORT = 1 << 20
+# States of a run that a process is busy with: of the story, and of its files.
+_RUNNING, _WRITING = "running", "writing"
+_UNDER_WAY = (_RUNNING, _WRITING)
 # Of the skin, in every report; None where contacts are the truth.
 SKIN = ("ratio", "frames", "explained", "packets_lost", "force_error_predicted", "force_error_measured")
 
@@ -40,7 +43,7 @@ class RunFolder:
     Raises
     ------
     ValueError
-        If it cannot be made or written to, or holds something else.
+        If it cannot be made or written to, holds something else, or a run is under way in it.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -49,39 +52,69 @@ class RunFolder:
             raise ValueError(f"--out is {path}, a file; allowed: a folder")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            found = sorted(one.name for one in self.path.iterdir())
+            self._check()
         except OSError as error:
             raise ValueError(f"--out is {path}: {error.strerror}; allowed: a folder to write to") from None
-        files.check_writable(self.path / REPORT)
+
+    def _check(self) -> None:
+        allowed = "allowed: a new or empty folder, or an earlier run"
+        found = sorted(self.path.iterdir(), key=lambda one: one.name)
         # Those of a process that was killed within a file are hidden.
-        others = [name for name in found if name not in FILES and not _temporary(name)]
-        if others or (found and not self._earlier()):
-            what = f"{others[0]}" if others else "no earlier run"
+        ours = {one for one in found if one.name in FILES or _temporary(one.name)}
+        if others := [one.name for one in found if one not in ours]:
+            raise ValueError(f"--out is {self.path}, which holds {others[0]}; {allowed}")
+        for one in found:
+            if not (one.is_file() or one.is_symlink()):
+                raise ValueError(f"--out is {self.path}, whose {one.name} is no file; {allowed}")
+        files.check_writable(self.path / REPORT)
+        told = self._earlier()
+        if told is None and not all(_temporary(one.name) for one in found):
+            raise ValueError(f"--out is {self.path}, which holds no earlier run; {allowed}")
+        if told is not None and told["state"] in _UNDER_WAY and processes.alive(told):
             raise ValueError(
-                f"--out is {path}, which holds {what}; allowed: a new or empty folder, or an earlier run"
+                f"--out is {self.path}, in which a run is under way, process {told['pid']}; allowed: another "
+                "folder, or this one when that has ended"
             )
 
-    def _earlier(self) -> bool:
+    def _earlier(self) -> dict[str, Any] | None:
+        """The report of an earlier run; None if there is none."""
         report = self.path / REPORT
         try:
             told = json.loads(report.read_bytes()) if report.stat().st_size <= _MOST_REPORT else None
-        except (OSError, ValueError):
-            return False
-        return isinstance(told, dict) and told.keys() >= _MARKS
+        except (OSError, ValueError, RecursionError):
+            return None
+        return told if isinstance(told, dict) and told.keys() >= _MARKS else None
 
     def begin(self, report: dict[str, Any]) -> None:
-        """Remove what is there of an earlier run, and say that one is under way."""
-        for one in self.path.iterdir():
-            if one.name in FILES or _temporary(one.name):
-                one.unlink()
-        self.report(report)
+        """Say that a run is under way, and remove what is there of an earlier one.
+
+        Raises
+        ------
+        ValueError
+            If the report is none, or another run began meanwhile; then nothing is removed.
+        """
+        content = _packed(report)
+        with processes.alone(self.path):
+            self._check()
+            # What cannot be written costs nobody an earlier run.
+            files.write_whole(self.path / REPORT, content)
+            for one in self.path.iterdir():
+                if one.name != REPORT and (one.name in FILES or _temporary(one.name)):
+                    one.unlink()
 
     def report(self, report: dict[str, Any]) -> None:
         """Write how far a run is."""
-        files.write_whole(self.path / REPORT, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
+        files.write_whole(self.path / REPORT, _packed(report))
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
+
+
+def _packed(report: dict[str, Any]) -> bytes:
+    try:
+        return (json.dumps(report, indent=2, allow_nan=False) + "\n").encode()
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"options cannot be written down: {error}; allowed: what JSON holds") from None
 
 
 def _temporary(name: str) -> bool:
@@ -124,38 +157,57 @@ def run_into(
     Raises
     ------
     OSError
-        If the disk is full; what could be written is there.
+        If the disk is full; what could be written is there, each file whole.
     KeyboardInterrupt
-        If it was interrupted: the log so far is there, and run.json says so.
+        If it was interrupted: the log so far, or what was written by then, is there, and run.json says so.
     """
     from persianrug.robots.pull import PullDetector
     from persianrug.robots.runner import Runner
 
     begun = {"robot": scenario.spec.name, "scenario": scenario.name, "seed": scenario.seed, "options": options}
-    folder.begin({**begun, "state": "running"})
     log = Log.of(scenario, {"options": options, "pull_threshold": PullDetector().threshold})
-    runner = Runner(scenario, log)
+    wanted = [name for name in (LOG, REPORT, RECORDING, FILM, PAGE) if film or name != FILM]
+    folder.begin({**begun, "state": _RUNNING, **processes.this_process()})
     try:
+        runner = Runner(scenario, log)
         outcome = runner.run(on_part=on_part, on_event=on_event)
+        log.note(runner.body)
+        log.finish([(part.name, part.done, part.at) for part in outcome.parts])
+        found = {"succeeded": outcome.succeeded, "reason": outcome.reason, "skin": outcome.skin,
+                 "timing": outcome.timing, "drawn": outcome.drawn}  # fmt: skip
+        log.meta["outcome"] = plain(found)
+        report = _report(begun, "done", log, seconds=outcome.seconds, **log.meta["outcome"])
     except BaseException as error:
-        ended = "interrupted" if isinstance(error, KeyboardInterrupt) else f"failed: {error}"
+        state, reason = _broken(error)
         # Whoever insists within this second waits.
-        with handled(_unseen), suppress(OSError, ValueError):
-            log.meta["outcome"] = {"succeeded": None, "reason": ended}
-            log.save(folder / LOG)
-            folder.report(_report(begun, ended.partition(":")[0], log, reason=ended))
+        with handled(_unseen):
+            log.meta["outcome"] = {"succeeded": None, "reason": reason}
+            with suppress(OSError, ValueError):
+                log.save(folder / LOG)
+            with suppress(OSError, ValueError):
+                _tell(folder, _report(begun, state, log, reason=reason), wanted, {}, reason)
         raise
-    log.note(runner.body)
-    log.finish([(part.name, part.done, part.at) for part in outcome.parts])
-    found = {"succeeded": outcome.succeeded, "reason": outcome.reason, "skin": outcome.skin,
-             "timing": outcome.timing, "drawn": outcome.drawn}  # fmt: skip
-    log.meta["outcome"] = plain(found)
-    report = _report(begun, "done", log, seconds=outcome.seconds, **log.meta["outcome"])
-    return _written(folder, log, report, film, say, progress)
+    return _written(folder, log, report, wanted, say, progress)
+
+
+def _broken(error: BaseException) -> tuple[str, str]:
+    """The state of what an error has ended, and why."""
+    return ("interrupted",) * 2 if isinstance(error, KeyboardInterrupt) else ("failed", f"failed: {error}")
+
+
+def _tell(
+    folder: RunFolder, report: dict[str, Any], wanted: list[str], missing: dict[str, str], otherwise: str
+) -> dict[str, Any]:
+    """Write a report with the files that are there, all of them whole, and why others are not."""
+    there = [name for name in wanted if name == REPORT or (folder / name).is_file()]
+    gone = {name: missing.get(name, otherwise) for name in wanted if name not in there}
+    told = {**report, "files": there, "missing": gone}
+    folder.report(told)
+    return told
 
 
 def _written(
-    folder: RunFolder, log: Log, report: dict[str, Any], film: bool, say: Say, progress: Progress
+    folder: RunFolder, log: Log, report: dict[str, Any], wanted: list[str], say: Say, progress: Progress
 ) -> dict[str, Any]:
     """Write all files of a run that has ended; each is tried, whatever the others do."""
     from persianrug.robots.page import write_page
@@ -163,6 +215,7 @@ def _written(
 
     missing: dict[str, str] = {}
     full: OSError | None = None
+    busy = {**report, "state": _WRITING, **processes.this_process()}
 
     def draw() -> None:
         from persianrug.robots.film import write_film
@@ -170,27 +223,38 @@ def _written(
         write_film(log, folder / FILM, progress=progress)
 
     def show() -> None:
-        drawn = folder / FILM if film and FILM not in missing else None
+        drawn = folder / FILM if FILM in wanted and FILM not in missing else None
         write_page(log, folder / PAGE, film=drawn, missing=missing.get(FILM, ""))
 
-    steps: dict[str, Callable[[], object]] = {LOG: lambda: log.save(folder / LOG)}
-    steps[REPORT] = lambda: folder.report({**report, "missing": missing})
-    steps[RECORDING] = lambda: write_recording(log, folder / RECORDING)
-    if film:
-        steps[FILM] = draw
-    steps[PAGE] = show
-    for name, step in steps.items():
-        say(name)
+    steps: dict[str, Callable[[], object]] = {
+        LOG: lambda: log.save(folder / LOG),
+        RECORDING: lambda: write_recording(log, folder / RECORDING),
+        FILM: draw,
+        PAGE: show,
+    }
+    try:
+        for name in (one for one in steps if one in wanted):
+            # Whatever ends the process, its report claims no more than there is.
+            with suppress(OSError):
+                _tell(folder, busy, wanted, missing, "not written yet")
+            say(name)
+            try:
+                steps[name]()
+            except OSError as error:
+                full = full or error
+                missing[name] = str(error.strerror or error)
+            except ValueError as error:
+                missing[name] = str(error)
         try:
-            step()
+            report = _tell(folder, report, wanted, missing, "not written")
         except OSError as error:
             full = full or error
-            missing[name] = str(error.strerror or error)
-        except ValueError as error:
-            missing[name] = str(error)
-    report = {**report, "files": [name for name in steps if name not in missing], "missing": missing}
-    with suppress(OSError):
-        folder.report(report)
+            missing[REPORT] = str(error.strerror or error)
+    except BaseException as error:
+        state, reason = _broken(error)
+        with handled(_unseen), suppress(OSError, ValueError):
+            _tell(folder, {**report, "state": state, "reason": reason}, wanted, missing, reason)
+        raise
     if full is not None:
         raise OSError(full.errno, f"{full.strerror or full}: not written: {', '.join(missing)}")
     return report

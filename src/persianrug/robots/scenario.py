@@ -67,18 +67,19 @@ class Scenario:
     name: str
     spec: RobotSpec
     seed: int
-    model: mujoco.MjModel
-    xml: str
-    start: Floats
-    controller: Controller
-    sensor: ContactSensor
-    estimator: Estimator
-    task: Callable[[Body], Skill]
+    # What is printed of a scenario says which one it is: the scene alone would be pages.
+    model: mujoco.MjModel = field(repr=False)
+    xml: str = field(repr=False)
+    start: Floats = field(repr=False)
+    controller: Controller = field(repr=False)
+    sensor: ContactSensor = field(repr=False)
+    estimator: Estimator = field(repr=False)
+    task: Callable[[Body], Skill] = field(repr=False)
     parts: tuple[str, ...]
     seconds: float = 120.0
-    actors: list[Actor] = field(default_factory=list)
-    disturb: Callable[[mujoco.MjData], None] | None = None
-    done: Callable[[mujoco.MjData], bool] | None = None
-    drawn: Mapping[str, Any] = field(default_factory=dict)
-    seen_wrong: Floats = field(default_factory=lambda: np.zeros(3))
-    moving: Floats | None = None
+    actors: list[Actor] = field(default_factory=list, repr=False)
+    disturb: Callable[[mujoco.MjData], None] | None = field(default=None, repr=False)
+    done: Callable[[mujoco.MjData], bool] | None = field(default=None, repr=False)
+    drawn: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    seen_wrong: Floats = field(default_factory=lambda: np.zeros(3), repr=False)
+    moving: Floats | None = field(default=None, repr=False)

@@ -113,13 +113,14 @@ class RobotSpec:
 
     name: str
     title: str
-    mjcf: Path
+    mjcf: Path = field(repr=False)
     base: str
     height: float
-    feet: tuple[EndEffector, ...]
-    posture: Mapping[str, float]
-    patches: tuple[Patch, ...]
-    codes: tuple[tuple[str, ...], ...] = ()
-    arm: Arm | None = None
-    ties: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    # What is printed says which robot it is; these would be pages.
+    feet: tuple[EndEffector, ...] = field(repr=False)
+    posture: Mapping[str, float] = field(repr=False)
+    patches: tuple[Patch, ...] = field(repr=False)
+    codes: tuple[tuple[str, ...], ...] = field(default=(), repr=False)
+    arm: Arm | None = field(default=None, repr=False)
+    ties: Mapping[str, Mapping[str, float]] = field(default_factory=dict, repr=False)
     step: float = 0.002

@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from persianrug._support import checks, files
 from persianrug._support.extras import installing
@@ -26,6 +26,8 @@ class MessageWriter:
     ----------
     path : str or path
         A file that ends in .mcap; what was there is lost.
+    file : open file, optional
+        To write to instead, which is the caller's to close, and to rename to the path.
 
     Raises
     ------
@@ -35,7 +37,7 @@ class MessageWriter:
         Then, and on every write, if the disk is full; what was written before can be read.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], file: BinaryIO | None = None) -> None:
         try:
             from mcap.writer import Writer
         except ImportError:
@@ -46,7 +48,8 @@ class MessageWriter:
         self._channels: dict[str, int] = {}
         self._flushed: int | None = None
         self._waiting, self._whole = 0, True
-        self._file = self.path.open("wb")
+        self._whole_file, self._ended = file is not None, False
+        self._file: BinaryIO = self.path.open("wb") if file is None else file
         # Chunks end where this says, between groups; the writer's own size is never reached.
         self._writer = Writer(self._file, chunk_size=1 << 62, enable_data_crcs=True)
         with self._told():
@@ -55,7 +58,7 @@ class MessageWriter:
 
     def stamp(self, time: float) -> int:
         """A time in seconds, from 0 to 2^31, in nanoseconds; ValueError if it is none, or the file is closed."""
-        if self._file.closed:
+        if self._ended:
             raise ValueError(f"recording {self.path} is closed; allowed: frames before that")
         seconds = checks.not_negative("time", time)
         if seconds > _MOST_SECONDS:
@@ -91,12 +94,12 @@ class MessageWriter:
 
     def close(self) -> None:
         """End the recording; nothing where it has ended."""
-        if not self._file.closed:
+        if not self._ended:
             with self._told():
                 # An interrupt within a group leaves the file as a killed process does.
                 if self._whole:
                     self._writer.finish()  # type: ignore[no-untyped-call]
-                self._file.close()
+                self._end()
 
     def __enter__(self) -> Self:
         return self
@@ -113,7 +116,12 @@ class MessageWriter:
         self._writer.add_message(self._channels[topic], stamp, content, stamp, sequence)
         self._waiting += len(content)
 
-    def _ended(self) -> str:
+    def _end(self) -> None:
+        self._ended = True
+        if not self._whole_file:
+            self._file.close()
+
+    def _cut(self) -> str:
         """Where a recording ends that the disk has no room for."""
         return "ends here"
 
@@ -125,5 +133,6 @@ class MessageWriter:
         except OSError as error:
             # What waits in its buffer is refused again.
             with contextlib.suppress(OSError):
-                self._file.close()
-            raise OSError(error.errno, f"{error.strerror}: recording {self.path} {self._ended()}") from None
+                self._end()
+            cut = "is not written" if self._whole_file else self._cut()
+            raise OSError(error.errno, f"{error.strerror}: recording {self.path} {cut}") from None

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +103,8 @@ class RecordingWriter(MessageWriter):
     path : str or path
         A file that ends in .mcap; what was there is lost.
     layout : Layout
+    file : open file, optional
+        To write to instead, which is the caller's to close, and to rename to the path.
 
     Raises
     ------
@@ -112,9 +114,9 @@ class RecordingWriter(MessageWriter):
         Then, and on every write, if the disk is full; what was written before can be read.
     """
 
-    def __init__(self, path: str | os.PathLike[str], layout: Layout) -> None:
+    def __init__(self, path: str | os.PathLike[str], layout: Layout, file: BinaryIO | None = None) -> None:
         self.layout = checks.instance("layout", layout, Layout)
-        super().__init__(path)
+        super().__init__(path, file)
         shape = (layout.n_taxels, layout.axes)
         self._taxels = ros.ArrayPacker(shape, ("taxel", "axis"))
         self._contacts = ros.PointPacker(CONTACT, len(layout.patches), "skin")
@@ -175,7 +177,7 @@ class RecordingWriter(MessageWriter):
         self.add([(topic, _SCHEMAS[topic], content) for topic, content in messages], stamp, self.frames)
         self.frames += 1
 
-    def _ended(self) -> str:
+    def _cut(self) -> str:
         return f"ends before frame {self.frames} of it"
 
     def _code_packer(self, size: int) -> ros.ArrayPacker:
