@@ -45,7 +45,7 @@ def test_all_commands_are_here():
     assert words == {
         "solve", "phase", "weave", "knots", "train", "symmetry", "fit", "plan", "compress", "decompress",
         "inspect", "verify", "reproduce", "sweep run", "sweep status", "sweep export",
-        "robot spot", "robot bench", "robot list",
+        "robot spot", "robot cassie", "robot atlas", "robot handle", "robot bench", "robot list",
         "skin fit", "skin plan", "skin bench", "skin send", "skin receive", "skin inspect",
     }  # fmt: skip
 

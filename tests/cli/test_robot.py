@@ -121,11 +121,14 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("arguments", "why"),
         [
-            (("robot", "rex", "--out", "run"), "robot is 'rex'; allowed: spot, cassie, atlas; or bench or list"),
+            (
+                ("robot", "rex", "--out", "run"),
+                "robot is 'rex'; allowed: spot, cassie, atlas, handle; or bench or list",
+            ),
             (("robot", "bench", "rex"), "robot is 'rex'; allowed: spot"),
             (("robot", "spot"), "Missing option '--out'"),
-            ((*RUN, "--ratio", 0), "ratio is 0.0; allowed: a number in (0, 1]"),
-            ((*RUN, "--ratio", 16), "ratio is 16.0; allowed: a number in (0, 1]"),
+            ((*RUN, "--ratio", 0), "ratio is 0.0; allowed: a number from 0.00390625 to 1"),
+            ((*RUN, "--ratio", 16), "ratio is 16.0; allowed: a number from 0.00390625 to 1"),
             ((*RUN, "--packet-loss", 1), "packet_loss is 1; allowed: a number in [0, 1)"),
             ((*RUN, "--bar", 3), "bar is 3; allowed: metres, up to 0.2"),
             ((*RUN, "--skin", "wool"), "skin is 'wool'; allowed: stiff, soft, truth"),
@@ -296,17 +299,22 @@ class TestBench:
 
 
 @pytest.mark.usefixtures("runner")
-def test_list(run, monkeypatch):
+def test_list(run, monkeypatch, tmp_path):
+    (tmp_path / "toy.xml").write_text(toys.SCENE)
+    monkeypatch.setattr(toys.SPEC, "mjcf", tmp_path / "toy.xml", raising=False)
     monkeypatch.setattr(options, "ROBOTS", ("spot",))
-    report = of_json(run("robot", "list", "--json"))
-    assert report == [
-        {"robot": "spot", "title": "Box with a paddle", "scenarios": {
-            "drop": {"what": "is dropped", "options": {"bar": None, "force": 1.0}},
-            "lie": {"what": "lies there", "options": {}},
-        }}
-    ]  # fmt: skip
-    text = ran(run("robot", "list"))
-    assert "bar=drawn, force=1.0" in text
+    (told,) = of_json(run("robot", "list", "--json"))
+    assert (told["robot"], told["title"], told["motors"], told["taxels"]) == ("spot", "Box with a paddle", 1, 80)
+    assert told["mass"] == pytest.approx(4.3)
+    assert told["scenarios"] == {
+        "drop": {"what": "is dropped", "options": {"bar": None, "force": 1.0}, "counts": "it lies"},
+        "lie": {"what": "lies there", "options": {}, "counts": "it lies"},
+    }
+    assert told["facts"] == [{"what": "mass", "value": 4.3, "unit": "kg", "source": "ours"}]
+    text = words(ran(run("robot", "list")))
+    assert "bar=drawn, force=1.0 it lies" in text
+    assert "ours" not in text
+    assert "mass 4.3 kg ours" in words(ran(run("robot", "list", "--facts")))
 
 
 class TestRobotsThatShip:

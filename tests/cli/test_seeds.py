@@ -2,6 +2,7 @@
 
 import pytest
 
+from persianrug.cli import options
 from tests.cli.test_help import COMMANDS
 from tests.conftest import refused
 
@@ -20,7 +21,7 @@ ARGUMENTS = {
 # Those of skins need more files; tests/cli/test_skin.py has them.
 SKINS = {("skin", "bench"), ("skin", "send"), ("skin", "receive")}
 # Those of robots run for long; tests/cli/test_robot.py has a toy for them.
-ROBOTS = {("robot", "spot"), ("robot", "bench")}
+ROBOTS = {("robot", name) for name in (*options.ROBOTS, "bench")}
 
 
 def test_all_commands_that_take_one_are_here():

@@ -152,12 +152,19 @@ def test_robots_say_what_they_can_be_made_to_do():
 @pytest.mark.parametrize(
     ("trial", "options", "message"),
     [
-        ("bar", {"height": 0.5}, r"bar is 0.5; allowed: metres, up to 0.2"),
+        ("bar", {"height": 0.5}, r"bar is 0.5; allowed: metres, above 0 and up to 0.2"),
         ("bar", {"height": -0.1}, "bar is -0.1; allowed"),
         ("fetch", {"bar": 0}, "bar is 0; allowed"),
         ("fetch", {"manner": "shouts"}, r"manner is 'shouts'; allowed: .*takes"),
         ("pull", {"force": 0}, "force is 0; allowed"),
         ("push", {"impulse": float("nan")}, "impulse is nan; allowed"),
+        ("push", {"impulse": 1e9}, r"impulse is 1e\+09; allowed: N s, above 0 and up to 1000"),
+        ("pick", {"error": "abc"}, "error is 'abc'; allowed: a finite number >= 0"),
+        ("pick", {"error": -1}, "error is -1; allowed: a finite number >= 0"),
+        ("pick", {"error": 1e9}, r"error is 1e\+09; allowed: metres"),
+        ("bar", {"known": "no"}, "known is 'no'; allowed: True, False"),
+        ("speed", {"speed": -1}, "speed is -1; allowed"),
+        ("speed", {"speed": 100}, "speed is 100; allowed: m/s, above 0 and up to 3"),
     ],
 )
 def test_bad_input(trial, options, message):

@@ -9,7 +9,7 @@ from persianrug.robots.touching import Touch
     ("given", "message"),
     [
         ({"skin": "fur"}, r"skin is 'fur'; allowed: .*stiff.*soft.*truth"),
-        ({"ratio": 0}, r"ratio is 0; allowed: a number in \(0, 1\]"),
+        ({"ratio": 0}, r"ratio is 0; allowed: a number from 0.00390625 to 1"),
         ({"ratio": 2}, r"ratio is 2; allowed"),
         ({"packet_loss": 1}, r"packet_loss is 1; allowed: a number in \[0, 1\)"),
         ({"packet_loss": -0.1}, r"packet_loss is -0.1; allowed: a number in \[0, 1\)"),

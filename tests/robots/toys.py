@@ -7,6 +7,7 @@ import mujoco
 import numpy as np
 
 from persianrug._support import checks
+from persianrug.robots.facts import Fact
 from persianrug.robots.log import Log
 from persianrug.skin import Estimate, Layout, RecordedCode
 
@@ -102,7 +103,10 @@ SPEC = SimpleNamespace(
     name="toy", title="Box with a paddle", base="base", height=0.1,
     feet=(SimpleNamespace(name="sole", patch="sole"),),
     arm=SimpleNamespace(jaw_patch="palm", finger_patch="palm", finger="wave"),
-    patches=(SimpleNamespace(name="sole", body="base"), SimpleNamespace(name="palm", body="paddle")),
+    patches=(
+        SimpleNamespace(name="sole", body="base", taxels=64),
+        SimpleNamespace(name="palm", body="paddle", taxels=16),
+    ),
 )  # fmt: skip
 
 
@@ -115,9 +119,11 @@ def make(seed, touch, *, bar=None, force=1.0):
 
 ROBOTS = {
     "spot": SimpleNamespace(
-        spec=SPEC, facts=(), trials={
-            "drop": SimpleNamespace(what="is dropped", make=make, options={"bar": None, "force": 1.0}),
-            "lie": SimpleNamespace(what="lies there", make=make, options={}),
+        spec=SPEC, facts=(Fact("mass", 4.3, "kg", "ours"),), trials={
+            "drop": SimpleNamespace(
+                what="is dropped", make=make, options={"bar": None, "force": 1.0}, counts="it lies"
+            ),
+            "lie": SimpleNamespace(what="lies there", make=make, options={}, counts="it lies"),
         },
     )
 }  # fmt: skip

@@ -58,7 +58,7 @@ _Skin = Annotated[
         autocompletion=options.completing(options.SKINS),
     ),
 ]
-_Ratio = Annotated[float, typer.Option(help="Numbers that are sent for one that the skin feels, in (0, 1].")]
+_Ratio = Annotated[float, typer.Option(help="Numbers that are sent for one that the skin feels, from 1/256 to 1.")]
 _Loss = Annotated[float, typer.Option(help="Share of packets that are lost, in [0, 1).")]
 _Bar = Annotated[
     float | None, typer.Option(help="Height of the bar on its way, in metres.", show_default="drawn from the seed")

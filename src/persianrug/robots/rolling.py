@@ -105,7 +105,7 @@ class RollPlanner:
     def __init__(self, height: float, wheels: int = 2) -> None:
         self.command, self.terrain = Command(), Terrain()
         self.height = self.rise = height
-        self.mode, self.push_off, self.leg = Mode.ROLL, 7.0, 0.7
+        self.mode, self.push_off, self.leg = Mode.ROLL, 10.0, 0.72
         self.stance = np.ones(wheels, dtype=bool)
         self.speed = self.turn = 0.0
         self.facing: float | None = None

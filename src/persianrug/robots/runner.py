@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 # Control ticks a second.
 RATE = 250
 # A base that is lower than this share of where it stands, or that leans by more than so much (rad), has fallen.
-_LOW, _LEAN = 0.55, 0.7
+_LOW, _LEAN = 0.45, 0.7
 # Of the first three MuJoCo warns, and begins anew at time 0; with a bad motor it warns, and lets it do nothing.
 _DIVERGED = tuple(
     int(kind)

@@ -301,7 +301,7 @@ class StepPlanner:
         """The foot that swung stands; the next step begins, or the walk is over."""
         self.standing[foot] = 0.0
         self._early += _LEARNT * (self._lasts - self._time - self._early)
-        self._early = min(max(self._early, 0.0), _MOST_EARLY)
+        self._early = min(max(self._early, -_MOST_EARLY), _MOST_EARLY)
         feet = state.feet[:, :2]
         away = turned.T @ (xi - feet.mean(axis=0))
         apart = turned.T @ (feet[0] - feet[1])

@@ -70,7 +70,7 @@ class Walker:
             walked = {"reached": way.length / (seconds - ramp), "turned": way.turned / (seconds - ramp)}
             made.draw.values |= walked
             return bool(
-                walked["reached"] > 0.85 * speed and abs(walked["turned"] - turn) <= 0.15 * abs(turn) + 0.01
+                walked["reached"] > 0.85 * speed and abs(walked["turned"] - turn) <= 0.15 * abs(turn) + 0.02
             )
 
         return made.scenario("walk", task, ("walk",), seconds + 10.0, done=far, disturb=way.measure)
@@ -109,7 +109,7 @@ class Walker:
             slabs.append(Bar(front, float(draw.random.uniform(*_SLAB)), float(draw.random.uniform(0.01, highest))))
             front = slabs[-1].end
         draw.values["heights"] = [slab.height for slab in slabs]
-        made = self._made(draw, touch, slabs, known=False, by_clock=clock)
+        made = self._made(draw, touch, slabs, known=False, by_clock=checks.flag("clock", clock))
         return self._over(made, "slabs", front + 0.5, speed)
 
     def obstacle(
