@@ -1,9 +1,10 @@
 """Simulated robots: how often they succeed, over which bars, at which pulls, and through how small a code.
 
-    python -m benchmarks.robots [--only TABLES] [--first SEED] [--jobs N] [--kept FILE]
+    python -m benchmarks.robots [--only TABLES] [--first SEED] [--trials N] [--jobs N] [--kept FILE]
 
-Tables: s the whole story, through the skin and with true contacts; g the gait; h the hand; p pulls; c smaller
-codes; l more lost packets. Trials are kept in FILE, one line each, and a bench that was stopped goes on.
+Tables of the quadruped: s the whole story, through the skin and with true contacts; g the gait; h the hand; p
+pulls; c smaller codes; l more lost packets. Of the others: k a biped with line feet, a a humanoid, w one on wheels.
+Trials are kept in FILE, one line each, and a bench that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ HEADS = (
 )
 # What is run: title, scenario, options, how it feels, how many trials, and how many of them should succeed.
 Row = tuple[str, str, dict[str, Any], dict[str, Any], int, int | None]
+ROBOTS = {"k": "cassie", "a": "atlas", "w": "handle"}
 TABLES: dict[str, list[Row]] = {
     "s": [
         ("story, skin 16:1, 5% lost, 8 ms", "fetch", {}, THROUGH_SKIN, 30, 27),
@@ -64,6 +66,35 @@ TABLES: dict[str, list[Row]] = {
         (f"{loss:.0%} lost", "pull", {"force": 15.0}, THROUGH_SKIN | {"packet_loss": loss}, 6, None)
         for loss in (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)
     ],
+    "k": [
+        ("push of 10 N s", "push", {"impulse": 10.0}, THROUGH_SKIN, 20, 19),
+        ("push of 20 N s", "push", {"impulse": 20.0}, THROUGH_SKIN, 20, 17),
+        ("slabs up to 8 cm that it does not see", "slabs", {"height": 0.08}, THROUGH_SKIN, 20, 19),
+        ("the same by the clock alone", "slabs", {"height": 0.08, "clock": True}, THROUGH_SKIN, 20, None),
+        ("0.9 m/s for 10 s", "walk", {"speed": 0.9, "seconds": 10.0}, THROUGH_SKIN, 10, 9),
+        ("turning at 0.4 rad/s for 10 s", "walk", {"turn": 0.4, "seconds": 10.0}, THROUGH_SKIN, 10, 9),
+        ("0.5 m/s for 60 s", "walk", {"speed": 0.5}, THROUGH_SKIN, 20, 19),
+    ],
+    "a": [
+        ("push of 40 N s while walking", "push", {"impulse": 40.0}, THROUGH_SKIN, 20, 19),
+        ("push of 30 N s while standing", "push", {"impulse": 30.0, "speed": 0.0}, THROUGH_SKIN, 10, 9),
+        ("platform of 10 cm, up and down", "obstacle", {"height": 0.10, "depth": 1.0}, THROUGH_SKIN, 20, 19),
+        ("bar of 8 cm", "obstacle", {"height": 0.08, "depth": 0.05}, THROUGH_SKIN, 20, 19),
+        ("slabs up to 5 cm that it does not see", "slabs", {"height": 0.05}, THROUGH_SKIN, 20, 19),
+        ("the same, true contacts", "slabs", {"height": 0.05}, TRUTH, 20, None),
+        ("squat to 0.70 m and up", "squat", {"height": 0.70}, THROUGH_SKIN, 10, 9),
+        ("0.7 m/s for 10 s", "walk", {"speed": 0.7, "seconds": 10.0}, THROUGH_SKIN, 10, 9),
+        ("0.4 m/s for 60 s", "walk", {"speed": 0.4}, THROUGH_SKIN, 20, 19),
+    ],
+    "w": [
+        ("4 m/s", "drive", {"speed": 4.0}, THROUGH_SKIN, 20, 19),
+        ("1 rad/s at 2 m/s", "drive", {"speed": 2.0, "turn": 1.0}, THROUGH_SKIN, 20, 19),
+        ("push of 60 N s", "push", {"impulse": 60.0}, THROUGH_SKIN, 20, 19),
+        ("bump of 5 cm", "bump", {"height": 0.05}, THROUGH_SKIN, 20, 19),
+        ("bump of 10 cm", "bump", {"height": 0.10}, THROUGH_SKIN, 20, None),
+        ("ramp of 15 degrees", "ramp", {"degrees": 15.0}, THROUGH_SKIN, 20, 19),
+        ("jump of 0.35 m", "jump", {"height": 0.35}, THROUGH_SKIN, 20, 19),
+    ],
 }
 
 
@@ -71,6 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="".join(TABLES))
     parser.add_argument("--first", type=int, default=1000)
+    parser.add_argument("--trials", type=int, help="of each row, if it has more")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--kept", type=Path, default=Path("out/robots.jsonl"))
     given = parser.parse_args()
@@ -79,7 +111,8 @@ def main() -> None:
     for name in given.only:
         print(HEADS)
         for title, scenario, options, touch, count, asked in TABLES[name]:
-            wanted = [Asked("spot", scenario, given.first + k, touch, options) for k in range(count)]
+            robot, most = ROBOTS.get(name, "spot"), min(count, given.trials or count)
+            wanted = [Asked(robot, scenario, given.first + k, touch, options) for k in range(most)]
             found = bench(wanted, trials, jobs=given.jobs, progress=lambda *_: None)
             _tell(title, summary(found), found, asked)
 
