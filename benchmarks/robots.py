@@ -3,7 +3,7 @@
     python -m benchmarks.robots [--only TABLES] [--first SEED] [--trials N] [--jobs N] [--kept FILE]
 
 Tables of the quadruped: s the whole story, through the skin and with true contacts; g the gait; h the hand; p
-pulls; c smaller codes; l more lost packets. Of the others: k a biped with line feet, a a humanoid, w one on wheels.
+pulls; c smaller codes; l lost packets. Of the others: k a biped with line feet; a a humanoid; w one on wheels.
 Trials are kept in FILE, one line each, and a bench that was stopped goes on.
 """
 
