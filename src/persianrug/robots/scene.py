@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persianrug.robots.feet import FeetFrames
+from persianrug.robots.fits import check_fit
 from persianrug.robots.models import read_model
 from persianrug.robots.spec import RobotSpec
 
@@ -16,8 +17,10 @@ Floats = NDArray[np.float64]
 
 
 def robot_model(spec: RobotSpec) -> mujoco.MjModel:
-    """The robot alone, as its controller knows it."""
-    return read_model(spec.mjcf).compile()
+    """The robot alone, as its controller knows it; ValueError if its spec names what the model does not have."""
+    model = read_model(spec.mjcf).compile()
+    check_fit(model, spec)
+    return model
 
 
 def build_scene(
@@ -40,6 +43,7 @@ def build_scene(
         Changes the robot in ways that its controller does not know, as of masses.
     """
     scene = read_model(spec.mjcf)
+    check_fit(scene.compile(), spec)
     if change is not None:
         change(scene)
     for foot in spec.feet:
