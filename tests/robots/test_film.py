@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from persianrug.robots import gl
+from persianrug.robots import film, gl
 from persianrug.robots.film import part_at, picture_strip, write_film
 from persianrug.robots.gl import NoPictures
 from persianrug.robots.log import Log, Worn
@@ -69,6 +69,16 @@ def test_a_strip_has_a_picture_for_each_time(log, tmp_path):
     assert strip.size == (3 * 120 + 2 * 6, 80)
     parts = [np.asarray(strip)[:, k * 126 : k * 126 + 120] for k in range(3)]
     assert not np.array_equal(parts[0], parts[1])
+
+
+def test_bars_are_long_enough_for_what_feet_carry(log):
+    caption = film._Caption(log, 960)
+    foot = [name for name, _ in caption.rows].index("sole")
+    assert caption.most[foot] == 300.0
+    heavy = type("Heavy", (), {"worn": log.worn, "__getitem__": lambda self, name: 100 * log[name]})()
+    carried = np.quantile(100 * log["pressing_true"][:, [log.worn.patches.index("sole")]], 0.98)
+    assert film._Caption(heavy, 960).most[foot] == pytest.approx(carried)
+    assert carried > 300
 
 
 def test_what_it_is_at(log):

@@ -24,8 +24,9 @@ SIZE = (960, 540)
 _QUALITY = "26"
 # Seconds for which it is written what a robot says.
 _SAID = 2.5
-# Of the panel of forces, in pixels of a picture that is 960 wide: its bars, and what their ends are, in newtons.
+# Of the panel of forces, in pixels of a picture that is 960 wide.
 _BAR, _ROW, _NAME = 150, 17, 66
+# The ends of its bars, in newtons: of hands, and of feet at least; heavier robots have longer ones.
 _FOOT, _HAND = 300.0, 80.0
 _INK, _PAPER, _TRUE, _FELT = (29, 29, 31), (255, 255, 255), (120, 120, 126), SKY
 
@@ -164,7 +165,10 @@ class _Caption:
         self.large, self.small = _font(round(22 * self.scale)), _font(round(12.5 * self.scale))
         names = (*log.worn.feet, *log.worn.hands)
         self.rows = [(name, log.worn.patches.index(name)) for name in names]
-        self.most = [_FOOT if name in log.worn.feet else _HAND for name in names]
+        feet = [place for name, place in self.rows if name in log.worn.feet]
+        # Jolts of a tick are not what bars are for.
+        carried = float(np.quantile(log["pressing_true"][:, feet], 0.98)) if feet else 0.0
+        self.most = [max(_FOOT, carried) if name in log.worn.feet else _HAND for name in names]
 
     def draw(self, drawn: Any, tick: int) -> None:
         """Draw on a picture what belongs to a tick."""
