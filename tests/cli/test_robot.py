@@ -301,7 +301,9 @@ class TestBench:
 @pytest.mark.usefixtures("runner")
 def test_list(run, monkeypatch, tmp_path):
     (tmp_path / "toy.xml").write_text(toys.SCENE)
-    monkeypatch.setattr(toys.SPEC, "mjcf", tmp_path / "toy.xml", raising=False)
+    plain = {"mjcf": tmp_path / "toy.xml", "feet": (), "posture": {}, "ties": {}, "arm": None}
+    for name, value in plain.items():
+        monkeypatch.setattr(toys.SPEC, name, value, raising=False)
     monkeypatch.setattr(options, "ROBOTS", ("spot",))
     (told,) = of_json(run("robot", "list", "--json"))
     assert (told["robot"], told["title"], told["motors"], told["taxels"]) == ("spot", "Box with a paddle", 1, 80)
