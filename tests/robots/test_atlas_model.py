@@ -6,9 +6,7 @@ import pytest
 mujoco = pytest.importorskip("mujoco")
 
 from persianrug.robots import objects  # noqa: E402
-from persianrug.robots.atlas.facts import FACTS  # noqa: E402
 from persianrug.robots.atlas.spec import LEG, SPEC  # noqa: E402
-from persianrug.robots.facts import agrees, measured  # noqa: E402
 from persianrug.robots.models import read_model  # noqa: E402
 from persianrug.robots.spec import Kind  # noqa: E402
 from persianrug.robots.taxels import geoms_of_patches, taxel_layout  # noqa: E402
@@ -43,19 +41,6 @@ def posed(model, angles=(), height=SPEC.height):
 def touching(model, data):
     """The pairs of geoms in contact."""
     return {tuple(sorted(model.geom(int(geom)).name for geom in contact.geom)) for contact in data.contact}
-
-
-@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.what.replace(" ", "-"))
-def test_fact(model, fact):
-    assert fact.what
-    assert fact.source
-    value = measured(model, fact)
-    assert value is None or value == pytest.approx(fact.value, rel=max(fact.tolerance, 1e-9), abs=1e-9)
-    assert agrees(model, fact)
-
-
-def test_names_differ():
-    assert len({fact.what for fact in FACTS}) == len(FACTS)
 
 
 def test_joints(model):

@@ -6,9 +6,7 @@ import pytest
 mujoco = pytest.importorskip("mujoco")
 
 from persianrug.robots import objects, scene  # noqa: E402
-from persianrug.robots.cassie.facts import FACTS  # noqa: E402
 from persianrug.robots.cassie.spec import SIDES, SPEC  # noqa: E402
-from persianrug.robots.facts import agrees, measured  # noqa: E402
 from persianrug.robots.models import read_model  # noqa: E402
 from persianrug.robots.taxels import taxel_layout  # noqa: E402
 
@@ -28,19 +26,6 @@ def standing(model):
     data.qpos[:] = scene.standing(model, SPEC)
     mujoco.mj_forward(model, data)
     return data
-
-
-@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.what.replace(" ", "-"))
-def test_fact(model, fact):
-    assert fact.what
-    assert fact.source
-    value = measured(model, fact)
-    assert value is None or value == pytest.approx(fact.value, rel=max(fact.tolerance, 1e-9), abs=1e-9)
-    assert agrees(model, fact)
-
-
-def test_names_differ():
-    assert len({fact.what for fact in FACTS}) == len(FACTS)
 
 
 def _inertia(body):

@@ -7,7 +7,8 @@ mujoco = pytest.importorskip("mujoco")
 from persianrug.robots import objects  # noqa: E402
 from persianrug.robots.facts import Fact, agrees, measured  # noqa: E402
 from persianrug.robots.models import read_model  # noqa: E402
-from persianrug.robots.spot.facts import FACTS  # noqa: E402
+from persianrug.robots.registry import ROBOTS  # noqa: E402
+from persianrug.robots.scene import robot_model  # noqa: E402
 from persianrug.robots.spot.spec import SPEC  # noqa: E402
 
 
@@ -16,17 +17,27 @@ def model():
     return read_model(SPEC.mjcf).compile()
 
 
-@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.what.replace(" ", "-"))
-def test_fact(model, fact):
+EVERY = [(name, fact) for name, robot in ROBOTS.items() for fact in robot.facts]
+
+
+@pytest.fixture(scope="module")
+def models():
+    return {name: robot_model(robot.spec) for name, robot in ROBOTS.items()}
+
+
+@pytest.mark.parametrize(("name", "fact"), EVERY, ids=lambda one: getattr(one, "what", one).replace(" ", "-"))
+def test_fact(models, name, fact):
     assert fact.what
     assert fact.source
-    value = measured(model, fact)
+    value = measured(models[name], fact)
     assert value is None or value == pytest.approx(fact.value, rel=max(fact.tolerance, 1e-9), abs=1e-9)
-    assert agrees(model, fact)
+    assert agrees(models[name], fact)
 
 
-def test_names_differ():
-    assert len({fact.what for fact in FACTS}) == len(FACTS)
+@pytest.mark.parametrize("name", ROBOTS)
+def test_names_differ(name):
+    facts = ROBOTS[name].facts
+    assert len({fact.what for fact in facts}) == len(facts) > 10
 
 
 def test_disagrees(model):

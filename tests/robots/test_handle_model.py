@@ -5,8 +5,6 @@ import pytest
 
 mujoco = pytest.importorskip("mujoco")
 
-from persianrug.robots.facts import agrees, measured  # noqa: E402
-from persianrug.robots.handle.facts import FACTS  # noqa: E402
 from persianrug.robots.handle.spec import SPEC  # noqa: E402
 from persianrug.robots.scene import footprint, robot_model, standing  # noqa: E402
 from persianrug.robots.spec import Kind  # noqa: E402
@@ -20,19 +18,6 @@ MIRROR = np.array([1.0, -1.0, 1.0])
 @pytest.fixture(scope="module")
 def model():
     return robot_model(SPEC)
-
-
-@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.what.replace(" ", "-"))
-def test_fact(model, fact):
-    assert fact.what
-    assert fact.source
-    value = measured(model, fact)
-    assert value is None or value == pytest.approx(fact.value, rel=max(fact.tolerance, 1e-9), abs=1e-9)
-    assert agrees(model, fact)
-
-
-def test_names_differ():
-    assert len({fact.what for fact in FACTS}) == len(FACTS)
 
 
 def test_joints_and_motors(model):

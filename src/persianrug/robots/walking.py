@@ -30,6 +30,10 @@ _PUSH = 0.1
 # Slabs lie from here on, one after the other, in metres.
 _SLABS, _SLAB = (1.2, 5.0), (0.5, 1.2)
 _HIGHEST = 0.15
+# When walks, pushes and ways over what is there have succeeded, for users.
+WALKED = "its mean speed is above 85% of what was asked, and it turned as asked within 15%"
+STANDS = "it has not fallen 5 s later"
+BEHIND = "it is behind what was in its way"
 
 
 @dataclass(frozen=True)

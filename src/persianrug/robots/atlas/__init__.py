@@ -4,7 +4,7 @@ from persianrug.robots.atlas.facts import FACTS
 from persianrug.robots.atlas.spec import SPEC
 from persianrug.robots.robot import Robot, Trial
 from persianrug.robots.steps import Steps
-from persianrug.robots.walking import Walker
+from persianrug.robots.walking import BEHIND, STANDS, WALKED, Walker
 
 STEPS = Steps(
     time=0.45,
@@ -17,8 +17,6 @@ STEPS = Steps(
 )
 WALKER = Walker(SPEC, STEPS, foot=0.125)
 
-_BEHIND = "it is behind what was in its way"
-
 ROBOT = Robot(
     spec=SPEC,
     facts=FACTS,
@@ -26,18 +24,16 @@ ROBOT = Robot(
         "walk": Trial.of(
             WALKER.walk,
             "walks",
-            "its mean speed is above 85% of what was asked, and it turned as asked within 15%",
+            WALKED,
             speed=0.4,
             turn=0.0,
             seconds=60.0,
         ),
-        "push": Trial.of(
-            WALKER.push, "is pushed, walking or standing", "it has not fallen 5 s later", impulse=40.0, speed=0.4
-        ),
+        "push": Trial.of(WALKER.push, "is pushed, walking or standing", STANDS, impulse=40.0, speed=0.4),
         "obstacle": Trial.of(
             WALKER.obstacle,
             "crosses a bar or a platform that it sees",
-            _BEHIND,
+            BEHIND,
             height=0.08,
             depth=0.05,
             speed=0.4,
@@ -45,7 +41,7 @@ ROBOT = Robot(
         "slabs": Trial.of(
             WALKER.slabs,
             "walks over slabs that it does not see",
-            _BEHIND,
+            BEHIND,
             height=0.05,
             speed=0.4,
             clock=False,

@@ -4,7 +4,7 @@ from persianrug.robots.cassie.facts import FACTS
 from persianrug.robots.cassie.spec import SPEC
 from persianrug.robots.robot import Robot, Trial
 from persianrug.robots.steps import Steps
-from persianrug.robots.walking import Walker
+from persianrug.robots.walking import BEHIND, STANDS, WALKED, Walker
 
 STEPS = Steps(
     time=0.36,
@@ -20,8 +20,6 @@ STEPS = Steps(
 )
 WALKER = Walker(SPEC, STEPS, foot=0.107)
 
-_BEHIND = "it is behind what was in its way"
-
 ROBOT = Robot(
     spec=SPEC,
     facts=FACTS,
@@ -29,18 +27,16 @@ ROBOT = Robot(
         "walk": Trial.of(
             WALKER.walk,
             "walks",
-            "its mean speed is above 85% of what was asked, and it turned as asked within 15%",
+            WALKED,
             speed=0.5,
             turn=0.0,
             seconds=60.0,
         ),
-        "push": Trial.of(
-            WALKER.push, "walks and is pushed", "it has not fallen 5 s later", impulse=10.0, speed=0.5
-        ),
+        "push": Trial.of(WALKER.push, "walks and is pushed", STANDS, impulse=10.0, speed=0.5),
         "slabs": Trial.of(
             WALKER.slabs,
             "walks over slabs that it does not see",
-            _BEHIND,
+            BEHIND,
             height=0.08,
             speed=0.5,
             clock=False,
