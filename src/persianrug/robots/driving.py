@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import mujoco
@@ -12,8 +11,8 @@ import numpy as np
 from persianrug._support import checks
 from persianrug.robots import objects
 from persianrug.robots.body import Body
-from persianrug.robots.drawn import Drawn, uneven
-from persianrug.robots.making import Made
+from persianrug.robots.drawn import Drawn
+from persianrug.robots.making import Furnish, Made, pushed, unlike
 from persianrug.robots.rolling import Mode, RollingController, RollPlanner
 from persianrug.robots.scenario import Scenario
 from persianrug.robots.skills import Skill, wait
@@ -21,10 +20,7 @@ from persianrug.robots.spec import RobotSpec
 from persianrug.robots.touching import Touch
 from persianrug.robots.way import Way
 
-_FRICTION, _DRIFT = (0.64, 0.96), 0.1
 _STANDS = 1.0
-# A push lasts so long, in seconds, and is so far above the hips, in metres.
-_PUSH = 0.1
 # What is in the way begins about here, in metres.
 _THERE = (2.5, 3.0)
 # A jump begins at this height of the centre of mass (m), goes until that, and is over within (s); it ends lower by
@@ -65,7 +61,7 @@ class Roller:
             return True
 
         def fast(data: mujoco.MjData) -> bool:  # noqa: ARG001
-            driven = {"reached": way.length / (seconds - ramp), "turned": way.turned / (seconds - ramp)}
+            driven = way.means(seconds - ramp)
             made.draw.values |= driven
             near = abs(driven["reached"] - speed) <= 0.1 * speed + 0.05
             return near and abs(driven["turned"] - turn) <= 0.1 * abs(turn) + 0.02
@@ -74,15 +70,9 @@ class Roller:
 
     def push(self, seed: int, touch: Touch, *, impulse: float = 60.0, speed: float = 0.0) -> Scenario:
         """Be pushed from anywhere with an impulse in N s, within 0.1 s, at a speed in m/s."""
-        draw = Drawn(seed)
-        made = self._made(draw, touch)
+        made = self._made(Drawn(seed), touch)
         speed = checks.not_negative("speed", speed)
-        force = draw.direction("direction") * checks.positive("impulse", impulse) / _PUSH
-        at = draw("at", 3.0, 3.5)
-        base = made.model.body(self.spec.base).id
-
-        def disturb(data: mujoco.MjData) -> None:
-            data.xfrc_applied[base, :3] = force if at < data.time < at + _PUSH else 0.0
+        at, disturb = pushed(made, impulse, 3.0, 3.5)
 
         def task(body: Body) -> Skill:
             yield from wait(body, _STANDS)
@@ -120,8 +110,7 @@ class Roller:
 
     def jump(self, seed: int, touch: Touch, *, height: float = 0.35, push_off: float = 10.0) -> Scenario:
         """Jump, with the wheels up to a height in metres, and land; pushing off with so many m/s^2."""
-        draw = Drawn(seed)
-        made = self._made(draw, touch)
+        made = self._made(Drawn(seed), touch)
         height, push_off = checks.positive("height", height), checks.positive("push_off", push_off)
         tires = [made.model.geom(foot.geom).id for foot in self.spec.feet]
         highest = [0.0]
@@ -163,20 +152,11 @@ class Roller:
 
         return made.scenario(name, task, (name,), 10.0 + 2.0 * end / speed, done=behind)
 
-    def _made(self, draw: Drawn, touch: Touch, more: Callable[[mujoco.MjSpec, float], None] | None = None) -> Made:
-        friction = draw("friction", *_FRICTION)
-
-        def furnish(spec: mujoco.MjSpec) -> None:
-            objects.add_floor(spec, friction)
-            if more is not None:
-                more(spec, friction)
-
+    def _made(self, draw: Drawn, touch: Touch, more: Furnish = lambda *_: None) -> Made:
         def control(alone: mujoco.MjModel) -> RollingController:
             return RollingController(alone, self.spec, RollPlanner(self.height, len(self.spec.feet)))
 
-        made = Made(self.spec, draw, touch, control, furnish, friction=friction, change=uneven(draw, self.spec))
-        made.moving[:2] = draw.random.uniform(-_DRIFT, _DRIFT, 2)
-        return made
+        return unlike(self.spec, draw, touch, control, more)
 
 
 def leap(body: Body, push_off: float) -> Skill:

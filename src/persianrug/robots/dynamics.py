@@ -66,7 +66,7 @@ class Dynamics:
         self._N[self._free, np.arange(self.ny)] = 1.0
         for joint, sum_of in spec.ties.items():
             self._N[self.dofs((joint,)), self.columns(tuple(sum_of))] = list(sum_of.values())
-        self._rigid = len(tied) == 0
+        self._untied = len(tied) == 0
         n = len(spec.feet)
         self._feet, self._turns = np.zeros((n, 3, self.nv)), np.zeros((n, 3, self.nv))
         self._rate, self._turn_rate = np.zeros((3, self.nv)), np.zeros((3, self.nv))
@@ -105,7 +105,7 @@ class Dynamics:
             mujoco.mj_jac(model, data, self._feet[i], self._turns[i], places[i], body)
             mujoco.mj_jacDot(model, data, self._rate, self._turn_rate, places[i], body)
             self.drift[i], self.turn_drift[i] = self._rate @ v, self._turn_rate @ v
-        if self._rigid:
+        if self._untied:
             self.M, self.h, self.feet, self.turns = self._M, self._h, self._feet, self._turns
         else:
             N = self._N
@@ -148,7 +148,7 @@ class Dynamics:
         return (
             self.data.site_xpos[site].copy(),
             self.data.site_xmat[site].reshape(3, 3).copy(),
-            jacobian if self._rigid else jacobian @ self._N,
+            jacobian if self._untied else jacobian @ self._N,
         )
 
     def body_rotation(self, name: str) -> Floats:

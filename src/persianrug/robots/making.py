@@ -8,10 +8,11 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from persianrug.robots import scene
+from persianrug._support import checks
+from persianrug.robots import objects, scene
 from persianrug.robots.body import Body
 from persianrug.robots.control import Controller
-from persianrug.robots.drawn import Drawn
+from persianrug.robots.drawn import Drawn, uneven
 from persianrug.robots.estimator import LegOdometry
 from persianrug.robots.scenario import Actor, Scenario
 from persianrug.robots.skills import Skill
@@ -19,6 +20,8 @@ from persianrug.robots.spec import RobotSpec
 from persianrug.robots.touching import Touch
 
 Floats = NDArray[np.float64]
+# Adds something to a scene whose friction is given.
+Furnish = Callable[[mujoco.MjSpec, float], None]
 
 
 class Made:
@@ -97,3 +100,45 @@ class Made:
             drawn=self.draw.values,
             moving=self.moving,
         )
+
+
+# Friction of the ground, and how fast a robot may drift in the beginning, in m/s.
+_FRICTION, _DRIFT = (0.64, 0.96), 0.1
+# A push lasts so long, in seconds.
+_PUSH = 0.1
+
+
+def unlike(
+    spec: RobotSpec,
+    draw: Drawn,
+    touch: Touch,
+    control: Callable[[mujoco.MjModel], Controller],
+    more: Furnish,
+) -> Made:
+    """A robot on a floor that drifts a little, and is not quite what its controller thinks.
+
+    `more(spec, friction)` adds what else is there.
+    """
+    friction = draw("friction", *_FRICTION)
+
+    def furnish(world: mujoco.MjSpec) -> None:
+        objects.add_floor(world, friction)
+        more(world, friction)
+
+    made = Made(spec, draw, touch, control, furnish, friction=friction, change=uneven(draw, spec))
+    made.moving[:2] = draw.random.uniform(-_DRIFT, _DRIFT, 2)
+    return made
+
+
+def pushed(
+    made: Made, impulse: float, soonest: float, latest: float
+) -> tuple[float, Callable[[mujoco.MjData], None]]:
+    """When a robot's base is pushed, and what does that: from anywhere, with an impulse in N s, within 0.1 s."""
+    force = made.draw.direction("direction") * checks.positive("impulse", impulse) / _PUSH
+    at = made.draw("at", soonest, latest)
+    base = made.model.body(made.spec.base).id
+
+    def disturb(data: mujoco.MjData) -> None:
+        data.xfrc_applied[base, :3] = force if at < data.time < at + _PUSH else 0.0
+
+    return at, disturb

@@ -93,12 +93,8 @@ def add_bar(spec: mujoco.MjSpec, front: float, depth: float, height: float, fric
     friction : float
         Coefficient of sliding.
     """
-    _check_spec(spec)
-    front, depth = checks.finite("front", front), checks.positive("depth", depth)
-    height, friction = checks.positive("height", height), _friction(friction)
+    _add_across(spec, "bar", front, depth, height, friction, half_width=0.9, rgba=_BAR)
     middle, half = front + depth / 2, height / 2
-    spec.worldbody.add_geom(name="bar", type=_BOX, size=[depth / 2, 0.9, half], pos=[middle, 0, half], rgba=_BAR,
-                            friction=[friction, 0.02, 0.01], **_GROUND)  # fmt: skip
     for side in (-0.6, 0.0, 0.6):
         spec.worldbody.add_geom(type=_BOX, size=[depth / 2 + 5e-4, 0.15, half + 5e-4], pos=[middle, side, half],
                                 rgba=_STRIPE, **_SEEN)  # fmt: skip
@@ -118,11 +114,19 @@ def add_slab(spec: mujoco.MjSpec, name: str, front: float, depth: float, height:
     friction : float
         Coefficient of sliding.
     """
+    _add_across(spec, name, front, depth, height, friction, half_width=1.5, rgba=_WOOD)
+
+
+def _add_across(
+    spec: mujoco.MjSpec, name: str, front: float, depth: float, height: float, friction: float, *,
+    half_width: float, rgba: list[float],
+) -> None:  # fmt: skip
+    """Add a box that lies across the x axis."""
     _check_spec(spec)
     front, depth = checks.finite("front", front), checks.positive("depth", depth)
     height, friction = checks.positive("height", height), _friction(friction)
-    spec.worldbody.add_geom(name=name, type=_BOX, size=[depth / 2, 1.5, height / 2],
-                            pos=[front + depth / 2, 0, height / 2], rgba=_WOOD,
+    spec.worldbody.add_geom(name=name, type=_BOX, size=[depth / 2, half_width, height / 2],
+                            pos=[front + depth / 2, 0, height / 2], rgba=rgba,
                             friction=[friction, 0.02, 0.01], **_GROUND)  # fmt: skip
 
 

@@ -11,8 +11,8 @@ from persianrug._support import checks
 from persianrug.robots import objects, scene
 from persianrug.robots.body import Body
 from persianrug.robots.controller import LeggedController
-from persianrug.robots.drawn import Drawn, uneven
-from persianrug.robots.making import Made
+from persianrug.robots.drawn import Drawn
+from persianrug.robots.making import Made, pushed, unlike
 from persianrug.robots.scenario import Scenario
 from persianrug.robots.skills import Skill, wait
 from persianrug.robots.spec import RobotSpec
@@ -21,12 +21,8 @@ from persianrug.robots.terrain import Bar, Terrain
 from persianrug.robots.touching import Touch
 from persianrug.robots.way import Way
 
-# Friction of the ground, and how fast it may drift in the beginning, in m/s.
-_FRICTION, _DRIFT = (0.64, 0.96), 0.1
 # It stands for a moment, and then walks on the spot, before it is told to go; in seconds.
 _STANDS, _TREADS = 0.5, 1.0
-# A push lasts so long, in seconds.
-_PUSH = 0.1
 # Slabs lie from here on, one after the other, in metres.
 _SLABS, _SLAB = (1.2, 5.0), (0.5, 1.2)
 _HIGHEST = 0.15
@@ -71,7 +67,7 @@ class Walker:
             return True
 
         def far(data: mujoco.MjData) -> bool:  # noqa: ARG001
-            walked = {"reached": way.length / (seconds - ramp), "turned": way.turned / (seconds - ramp)}
+            walked = way.means(seconds - ramp)
             made.draw.values |= walked
             return bool(
                 walked["reached"] > 0.85 * speed and abs(walked["turned"] - turn) <= 0.15 * abs(turn) + 0.02
@@ -81,15 +77,9 @@ class Walker:
 
     def push(self, seed: int, touch: Touch, *, impulse: float = 10.0, speed: float = 0.4) -> Scenario:
         """Walk, or stand if the speed is 0, and be pushed from anywhere with an impulse in N s, within 0.1 s."""
-        draw = Drawn(seed)
-        made = self._made(draw, touch)
+        made = self._made(Drawn(seed), touch)
         speed = checks.not_negative("speed", speed)
-        force = draw.direction("direction") * checks.positive("impulse", impulse) / _PUSH
-        at = draw("at", 4.0, 5.0) if speed else draw("at", 1.0, 1.5)
-        base = made.model.body(self.spec.base).id
-
-        def disturb(data: mujoco.MjData) -> None:
-            data.xfrc_applied[base, :3] = force if at < data.time < at + _PUSH else 0.0
+        at, disturb = pushed(made, impulse, *((4.0, 5.0) if speed else (1.0, 1.5)))
 
         def task(body: Body) -> Skill:
             if speed:
@@ -184,10 +174,7 @@ class Walker:
         known: bool = True,
         by_clock: bool = False,
     ) -> Made:
-        friction = draw("friction", *_FRICTION)
-
-        def furnish(spec: mujoco.MjSpec) -> None:
-            objects.add_floor(spec, friction)
+        def furnish(spec: mujoco.MjSpec, friction: float) -> None:
             for number, slab in enumerate(slabs or []):
                 objects.add_slab(spec, f"slab_{number}", slab.front, slab.depth, slab.height, friction)
 
@@ -196,10 +183,7 @@ class Walker:
             terrain = Terrain(slabs if known and slabs else (), foot=self.foot, lean=0.0)
             return LeggedController(alone, self.spec, StepPlanner(steps, terrain, by_clock=by_clock))
 
-        change = uneven(draw, self.spec)
-        made = Made(self.spec, draw, touch, control, furnish, friction=friction, change=change)
-        made.moving[:2] = draw.random.uniform(-_DRIFT, _DRIFT, 2)
-        return made
+        return unlike(self.spec, draw, touch, control, furnish)
 
 
 def _start(body: Body) -> Skill:

@@ -27,6 +27,10 @@ class Way:
         self.length = self.turned = 0.0
         self._last: tuple[float, float, float] | None = None
 
+    def means(self, seconds: float) -> dict[str, float]:
+        """How fast it was, in m/s, and how fast it turned, in rad/s, if that was within so many seconds."""
+        return {"reached": self.length / seconds, "turned": self.turned / seconds}
+
     def measure(self, data: mujoco.MjData) -> None:
         """Look where it is in this tick."""
         x, y = data.qpos[:2]
